@@ -1,0 +1,1 @@
+//! The dataflow of Hedgerow: steps of epochs through timely workers to sinks.

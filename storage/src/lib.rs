@@ -1,0 +1,1 @@
+//! Bytes that survive: ingest log, key-value tables, checkpoints, lake.
