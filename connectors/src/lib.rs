@@ -1,1 +1,7 @@
-//! Everything of Hedgerow with a socket: gateway, HTTP API, query endpoint, and serve().
+//! Everything of Hedgerow with a socket: the MQTT gateway, the HTTP API, the query endpoint, and `serve()`, which
+//! assembles them with the engine. Does not know the inside of operators.
+
+pub mod config;
+pub mod gateway;
+pub mod http;
+pub mod query;

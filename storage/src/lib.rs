@@ -1,1 +1,12 @@
-//! Bytes that survive: ingest log, key-value tables, checkpoints, lake.
+//! Bytes that survive: the ingest log, key-value tables, checkpoints and the lake.
+//!
+//! Knows files and object stores; does not know rules, SQL text or network protocols. Time and disk are injected.
+
+pub mod checkpoint;
+pub mod clock;
+pub mod disk;
+pub mod fault;
+pub mod lake;
+pub mod log;
+pub mod sim;
+pub mod table;
