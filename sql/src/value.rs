@@ -30,7 +30,7 @@ pub enum Value {
 }
 
 /// The members of a JSON object in order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Object {
     members: Vec<(Arc<str>, Value)>,
 }
