@@ -4,4 +4,5 @@
 pub mod config;
 pub mod gateway;
 pub mod http;
+mod nearest;
 pub mod query;
