@@ -1,0 +1,144 @@
+use super::*;
+
+fn d(text: &str) -> Decimal {
+    Decimal::parse(text).unwrap_or_else(|| panic!("{text} is a number"))
+}
+
+#[track_caller]
+fn check(result: Option<Decimal>, text: &str) {
+    assert_eq!(result.map(|number| number.to_string()).as_deref(), Some(text));
+}
+
+#[test]
+fn text_is_that_of_big_decimal() {
+    for (read, written) in [
+        ("0", "0"),
+        ("-0.0", "0.0"),
+        ("21.50", "21.50"),
+        ("1E3", "1E+3"),
+        ("10.0", "10.0"),
+        ("0.000001", "0.000001"),
+        ("0.0000001", "1E-7"),
+        ("1.5e-10", "1.5E-10"),
+        ("-2.411E247", "-2.411E+247"),
+        ("0.1234567890123456789012345678901234", "0.1234567890123456789012345678901234"),
+        ("12345678901234567890123456789012345", "1.234567890123456789012345678901234E+34"),
+        ("0E3", "0E+3"),
+    ] {
+        check(Decimal::parse(read), written);
+    }
+    for bad in [
+        "",
+        "-",
+        "+5",
+        "5.",
+        ".5",
+        "1e",
+        "1e+",
+        "0x10",
+        " 5",
+        "1_0",
+        "--1",
+        "1.2.3",
+        "é",
+        "1E1000",
+        "1E99999999999999999999",
+    ] {
+        assert!(Decimal::parse(bad).is_none(), "{bad:?} is no number");
+    }
+    assert!(d("1E-1000").is_zero());
+}
+
+#[test]
+fn halves_go_to_even() {
+    check(Decimal::parse("1.0000000000000000000000000000000005"), "1.000000000000000000000000000000000");
+    check(Decimal::parse("1.0000000000000000000000000000000015"), "1.000000000000000000000000000000002");
+    check(Decimal::parse("1.00000000000000000000000000000000050000000001"), "1.000000000000000000000000000000001");
+    check(Decimal::parse("9.9999999999999999999999999999999999"), "10.00000000000000000000000000000000");
+}
+
+#[test]
+fn sums() {
+    check(d("0.1").add(d("0.2")), "0.3");
+    check(d("2.50").add(d("2.5")), "5.00");
+    check(d("9999999999999999999999999999999999").add(d("1")), "1.000000000000000000000000000000000E+34");
+    check(d("1E+20").add(d("1E-20")), "100000000000000000000.0000000000000");
+    check(d("1E+20").subtract(d("1E-20")), "100000000000000000000.0000000000000");
+    check(d("1E+20").subtract(d("1E-13")), "99999999999999999999.9999999999999");
+    check(d("1").subtract(d("1E-900")), "1.000000000000000000000000000000000");
+    check(d("1E+900").add(d("1E-900")), "1.000000000000000000000000000000000E+900");
+    check(d("1E-900").subtract(d("1E+900")), "-1.000000000000000000000000000000000E+900");
+    check(d("0").add(d("2.5")), "2.5");
+    check(d("1").add(d("0.00")), "1.00");
+    check(d("1E-30").subtract(d("0.5")), "-0.499999999999999999999999999999");
+    check(d("-5").add(d("5")), "0");
+    assert!(d("9E999").add(d("9E999")).is_none());
+}
+
+#[test]
+fn products_and_quotients() {
+    check(d("2.5").multiply(d("2.5")), "6.25");
+    check(d("-4").multiply(d("3")), "-12");
+    check(
+        d("9999999999999999999999999999999999").multiply(d("9999999999999999999999999999999999")),
+        "9.999999999999999999999999999999998E+67",
+    );
+    check(d("10.1").divide(d("3")), "3.366666666666666666666666666666667");
+    check(d("10.0").divide(d("4")), "2.5");
+    check(d("6").divide(d("2")), "3");
+    check(d("1").divide(d("3")), "0.3333333333333333333333333333333333");
+    check(d("39.0").divide(d("100")), "0.39");
+    check(d("0").divide(d("4.00")), "0E+2");
+    check(d("1E-999").divide(d("10")), "0");
+    assert!(d("1").divide(d("0.0")).is_none());
+    assert!(d("1E999").divide(d("1E-999")).is_none());
+}
+
+#[test]
+fn remainders_are_exact_and_keep_the_sign() {
+    check(d("8.5").remainder(d("3")), "2.5");
+    check(d("-7").remainder(d("3")), "-1");
+    check(d("7").remainder(d("-3")), "1");
+    check(d("1E+900").remainder(d("7")), "1");
+    check(d("2.5").remainder(d("1E+900")), "2.5");
+    check(d("5").remainder(d("0.3")), "0.2");
+    assert!(d("1").remainder(d("0")).is_none());
+}
+
+#[test]
+fn whole_numbers() {
+    assert_eq!(d("10.0").to_whole(), Some(10));
+    assert_eq!(d("1E33").to_whole(), Some(10_i128.pow(33)));
+    assert_eq!(d("1E34").to_whole(), None);
+    assert_eq!(d("2.5").to_whole(), None);
+    assert_eq!(d("1E-900").to_whole(), None);
+    check(Some(d("-1.2").floor()), "-2");
+    check(Some(d("-1.2").ceil()), "-1");
+    check(Some(d("1E-900").ceil()), "1");
+    check(Some(d("-1E-900").floor()), "-1");
+    check(Some(d("-2.5").round()), "-3");
+    check(Some(d("2.4999999999999999999999999999").round()), "2");
+    check(Some(d("1E-50").round()), "0");
+    check(Some(d("2.888").truncate(2)), "2.88");
+    check(Some(d("2.00").truncate(5).strip_zeros()), "2");
+    check(Some(d("2.500").strip_zeros()), "2.5");
+}
+
+#[test]
+fn order_and_equality_are_by_value() {
+    assert_eq!(d("2.50"), d("2.5"));
+    assert_eq!(d("0.00"), d("0"));
+    assert!(d("-1E900").compare(d("1E-900")).is_lt());
+    assert!(d("-0.5").compare(d("-0.25")).is_lt());
+    assert!(d("9999999999999999999999999999999999").compare(d("1E+34")).is_lt());
+    assert!(d("1E+34").compare(d("1.000000000000000000000000000000000E+34")).is_eq());
+}
+
+#[test]
+fn binary_fractions_only_for_trigonometry() {
+    assert_eq!(d("2.5").to_f64(), 2.5);
+    assert_eq!(d("1E-999").to_f64(), 0.0);
+    check(Decimal::from_f64(0.1), "0.1");
+    check(Decimal::from_f64(32.0), "32.0");
+    assert!(Decimal::from_f64(f64::NAN).is_none());
+}
