@@ -33,4 +33,6 @@ pub use row::{Row, RowError};
 pub use scan::{KeyBounds, Scan};
 pub use store::{Store, StoreConfig, StoreError, StoreOpenError, StoreStats};
 pub use sweep::Swept;
-pub use tables::{Applied, ApplyError, CreateError, Created, ReadError, Rejected, TableOpenError, Tables, TablesConfig, Write};
+pub use tables::{
+    Applied, ApplyError, CreateError, Created, ReadError, Rejected, TableOpenError, Tables, TablesConfig, Write,
+};

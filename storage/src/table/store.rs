@@ -100,7 +100,9 @@ pub enum StoreError {
         most: usize,
     },
     /// Writing or syncing failed, now or earlier: what is on disk is unknown until the store is opened again. Sticky.
-    #[error("the key-value store stopped after a failed write ({reason}): see to the disk, then restart; what is missing is read from the log again")]
+    #[error(
+        "the key-value store stopped after a failed write ({reason}): see to the disk, then restart; what is missing is read from the log again"
+    )]
     Failed {
         /// What failed first.
         reason: String,
@@ -309,8 +311,7 @@ impl Store {
             return Ok(());
         }
         for name in self.0.db.list_keyspace_names() {
-            let keyspace =
-                self.0.db.keyspace(&name, || options(&self.0.config)).map_err(|error| self.fail(&error))?;
+            let keyspace = self.0.db.keyspace(&name, || options(&self.0.config)).map_err(|error| self.fail(&error))?;
             keyspace.rotate_memtable().map_err(|error| self.fail(&error))?;
         }
         Ok(())

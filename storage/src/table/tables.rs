@@ -68,7 +68,9 @@ pub enum Created {
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {
     /// Rows lie by their key: another key is another table.
-    #[error("table '{table}' has the primary key ({was}), not ({wanted}): drop it first, its rows go with it, or give the new table another name")]
+    #[error(
+        "table '{table}' has the primary key ({was}), not ({wanted}): drop it first, its rows go with it, or give the new table another name"
+    )]
     OtherKey {
         /// The table.
         table: String,
