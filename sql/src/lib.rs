@@ -19,6 +19,7 @@ pub mod rule;
 pub mod scan;
 pub mod shape;
 pub mod shred;
+pub mod suggest;
 pub mod template;
 pub mod topic;
 pub mod value;

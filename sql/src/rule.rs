@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ast::{Dialect, Expr, Select, Template};
+use crate::ast::{Dialect, Expr, Select, Span, Template};
 use crate::topic::TopicFilter;
 
 /// One statement of a rule file, or one AWS rule document.
@@ -114,7 +114,8 @@ pub struct Rule {
     pub name: Arc<str>,
     /// Which language rules apply.
     pub dialect: Dialect,
-    /// The whole text: the CREATE RULE statement, or the AWS document.
+    /// The canonical text, for comparing and for keeping: the CREATE RULE statement, or the AWS document as JSON with
+    /// its name. Parsing it gives this rule again.
     pub text: Arc<str>,
     /// False: `ruleDisabled`.
     pub enabled: bool,
@@ -165,13 +166,78 @@ pub enum AggregateFunction {
     Max,
 }
 
-/// Where rows go.
-#[derive(Clone, Debug, PartialEq)]
+/// Where rows go. Equality ignores the span.
+#[derive(Clone, Debug)]
 pub struct Action {
     /// Its AWS name (`dynamoDB`, `republish` …), or `into` for native rules; in errors and `failedAction`.
     pub kind: Arc<str>,
     /// The destination.
     pub target: Target,
+    /// Where it stands in the file or document.
+    pub span: Span,
+}
+
+impl PartialEq for Action {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind == other.kind && self.target == other.target
+    }
+}
+
+impl Action {
+    /// Its templates, in the order of the parameters: hash key, range key, payload field, operation; or the topic.
+    pub fn templates(&self) -> Vec<&Template> {
+        match &self.target {
+            Target::Named(_) => Vec::new(),
+            Target::Topic { topic, .. } => vec![topic],
+            Target::Item(item) => {
+                let range = item.range.as_ref().map(|range| &range.value);
+                [Some(&item.hash.value), range, Some(&item.payload_field), Some(&item.operation)]
+                    .into_iter()
+                    .flatten()
+                    .collect()
+            }
+        }
+    }
+
+    /// The table or sink it writes to.
+    pub fn destination(&self) -> Option<&Arc<str>> {
+        match &self.target {
+            Target::Named(name) => Some(name),
+            Target::Item(item) => Some(&item.table),
+            Target::Topic { .. } => None,
+        }
+    }
+}
+
+impl Rule {
+    /// The templates of all actions, action by action (see [`Action::templates`]). Those of the error action are not
+    /// among them: it runs seldom, and on another message.
+    pub fn templates(&self) -> Vec<&Template> {
+        self.actions.iter().flat_map(Action::templates).collect()
+    }
+}
+
+impl Statement {
+    /// What it creates or drops, and its name.
+    pub fn object(&self) -> (ObjectKind, &Arc<str>) {
+        match self {
+            Self::Table(table) => (ObjectKind::Table, &table.name),
+            Self::Sink(sink) => (ObjectKind::Sink, &sink.name),
+            Self::Rule(rule) => (ObjectKind::Rule, &rule.name),
+            Self::Drop { kind, name, .. } => (*kind, name),
+        }
+    }
+}
+
+impl ObjectKind {
+    /// The word for it in a sentence.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Sink => "sink",
+            Self::Rule => "rule",
+        }
+    }
 }
 
 /// A destination.

@@ -1,0 +1,238 @@
+//! Literals: numbers to values, quoted texts to the text they mean, intervals to microseconds.
+
+use std::sync::Arc;
+
+use crate::ast::{Dialect, Span};
+use crate::decimal::Decimal;
+use crate::value::Value;
+
+/// A text taken out of a larger one, with the way back: which byte of the larger text each of its bytes came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Extract {
+    pub text: String,
+    /// (byte of `text`, byte of the source): from here on both advance together, until the next entry.
+    anchors: Vec<(usize, usize)>,
+}
+
+impl Extract {
+    /// The next character of the text is the one at `source`.
+    pub fn push(&mut self, c: char, source: usize) {
+        let here = self.text.len();
+        let expected = self.anchors.last().map(|&(text, from)| from + (here - text));
+        if expected != Some(source) {
+            self.anchors.push((here, source));
+        }
+        self.text.push(c);
+    }
+
+    /// The source ends here.
+    pub fn close(&mut self, source: usize) {
+        self.anchors.push((self.text.len(), source));
+    }
+
+    /// The byte of the source that a byte of the text came from.
+    pub fn source(&self, at: usize) -> usize {
+        let index = self.anchors.partition_point(|&(text, _)| text <= at);
+        match index.checked_sub(1).and_then(|index| self.anchors.get(index)) {
+            Some(&(text, source)) => source + (at - text),
+            None => at,
+        }
+    }
+
+    /// A span of the text as a span of the source.
+    pub fn span(&self, span: Span) -> Span {
+        let start = self.source(span.start);
+        // The end is where the last character ends, not where the next begins: an escape may stand between them.
+        let end = if span.end > span.start { self.source(span.end - 1) + 1 } else { start };
+        Span { start, end: end.max(start) }
+    }
+}
+
+/// The text that a string token means. Outside native files `\\`, `\'` and `\"` lose their backslash, any other pair
+/// keeps it, so that patterns like `'\d+'` work; in native files only the doubled quote is special.
+pub(crate) fn unquote(token: &str, start: usize, dialect: Dialect) -> Extract {
+    let mut out = Extract::default();
+    let quote = token.chars().next().unwrap_or('\'');
+    let inner = token.get(1..token.len().saturating_sub(1)).unwrap_or_default();
+    let mut chars = inner.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        let source = start + 1 + at;
+        let next = chars.peek().map(|&(_, next)| next);
+        match (c, next) {
+            (c, Some(next)) if c == quote && next == quote => {
+                chars.next();
+                out.push(quote, source);
+            }
+            ('\\', Some(next @ ('\\' | '\'' | '"'))) if dialect != Dialect::Native => {
+                chars.next();
+                out.push(next, source);
+            }
+            _ => out.push(c, source),
+        }
+    }
+    out.close(start + 1 + inner.len());
+    out
+}
+
+/// The value of a number literal: Int without point and exponent, otherwise Decimal with the scale it is written with;
+/// rounded half-even to 34 digits. `None`: the exponent is out of range.
+pub(crate) fn number(text: &str) -> Option<Value> {
+    let (digits, exponent) = match text.find(['e', 'E']) {
+        Some(at) => (text.get(..at)?, text.get(at + 1..)?.parse::<i32>().ok()?),
+        None => (text, 0),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let all: Vec<u8> = whole.bytes().chain(fraction.bytes()).map(|byte| byte.wrapping_sub(b'0')).collect();
+    let significant = all.iter().position(|&digit| digit != 0).map_or(&[][..], |at| all.get(at..).unwrap_or_default());
+    let mut scale = i64::try_from(fraction.len()).ok()? - i64::from(exponent);
+    let kept = significant.len().min(34);
+    let mut mantissa = significant.iter().take(kept).fold(0i128, |value, &digit| value * 10 + i128::from(digit));
+    let dropped = significant.get(kept..).unwrap_or_default();
+    if let Some((&first, others)) = dropped.split_first() {
+        scale -= i64::try_from(dropped.len()).ok()?;
+        let above_half = first > 5 || (first == 5 && others.iter().any(|&digit| digit != 0));
+        if above_half || (first == 5 && mantissa % 2 == 1) {
+            mantissa += 1;
+        }
+        if mantissa == 10i128.pow(34) {
+            mantissa /= 10;
+            scale -= 1;
+        }
+    }
+    if dropped.is_empty() && exponent == 0 && fraction.is_empty() && !text.contains(['e', 'E']) {
+        return Some(Value::Int(mantissa));
+    }
+    let size = i64::try_from(mantissa.checked_ilog10().unwrap_or(0)).ok()? - scale;
+    if mantissa != 0 && !(-999..=999).contains(&size) {
+        return None;
+    }
+    let scale = if mantissa == 0 { scale.clamp(-999, 999) } else { scale };
+    Some(Value::Decimal(Decimal { mantissa, scale: i32::try_from(scale).ok()? }))
+}
+
+/// A literal text value.
+pub(crate) fn string(text: &str) -> Value {
+    Value::String(Arc::from(text))
+}
+
+/// Microseconds of an interval such as `15 minutes` or `1 day 2 hours`; the error is what to tell the user.
+pub(crate) fn interval(text: &str) -> Result<u64, String> {
+    const FORM: &str = "write a number and a unit, as in '15 minutes' or '1 day 2 hours'";
+    let mut total: u64 = 0;
+    let mut rest = text.trim();
+    if rest.is_empty() {
+        return Err(FORM.into());
+    }
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let amount: u64 = rest.get(..digits).unwrap_or_default().parse().map_err(|_| FORM.to_owned())?;
+        rest = rest.get(digits..).unwrap_or_default().trim_start();
+        let letters = rest.find(|c: char| !c.is_alphabetic()).unwrap_or(rest.len());
+        let unit = rest.get(..letters).unwrap_or_default();
+        rest = rest.get(letters..).unwrap_or_default().trim_start_matches([' ', '\t', ',']);
+        let micros = unit_us(unit)?;
+        total = amount
+            .checked_mul(micros)
+            .and_then(|part| total.checked_add(part))
+            .filter(|&total| total <= i64::MAX as u64)
+            .ok_or_else(|| "the interval is too long".to_owned())?;
+    }
+    Ok(total)
+}
+
+fn unit_us(unit: &str) -> Result<u64, String> {
+    const SECOND: u64 = 1_000_000;
+    let unit = unit.to_ascii_lowercase();
+    Ok(match unit.as_str() {
+        "us" | "microsecond" | "microseconds" => 1,
+        "ms" | "millisecond" | "milliseconds" => 1_000,
+        "s" | "sec" | "secs" | "second" | "seconds" => SECOND,
+        "m" | "min" | "mins" | "minute" | "minutes" => 60 * SECOND,
+        "h" | "hour" | "hours" => 3_600 * SECOND,
+        "d" | "day" | "days" => 86_400 * SECOND,
+        "w" | "week" | "weeks" => 7 * 86_400 * SECOND,
+        "month" | "months" | "year" | "years" => {
+            return Err(format!("a {} has no fixed length: give days", unit.trim_end_matches('s')));
+        }
+        "" => return Err("the unit is missing: write '15 minutes', not '15'".into()),
+        other => {
+            return Err(format!("`{other}` is no unit: use milliseconds, seconds, minutes, hours, days or weeks"));
+        }
+    })
+}
+
+/// The interval as text, in the largest units that fit: the canonical form.
+pub(crate) fn interval_text(mut us: u64) -> String {
+    if us == 0 {
+        return "0 seconds".into();
+    }
+    let mut parts = Vec::new();
+    for (name, size) in [
+        ("day", 86_400_000_000),
+        ("hour", 3_600_000_000),
+        ("minute", 60_000_000),
+        ("second", 1_000_000),
+        ("millisecond", 1_000),
+        ("microsecond", 1),
+    ] {
+        let amount = us / size;
+        us %= size;
+        if amount > 0 {
+            parts.push(format!("{amount} {name}{}", if amount == 1 { "" } else { "s" }));
+        }
+    }
+    parts.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decimal(text: &str) -> (i128, i32) {
+        match number(text) {
+            Some(Value::Decimal(decimal)) => (decimal.mantissa, decimal.scale),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn numbers_keep_their_scale_and_34_digits() {
+        assert!(matches!(number("0042"), Some(Value::Int(42))));
+        assert_eq!(decimal("2.50"), (250, 2));
+        assert_eq!(decimal("1.5e3"), (15, -2));
+        assert_eq!(decimal("1E3"), (1, -3));
+        assert_eq!(decimal("0.000"), (0, 3));
+        assert!(matches!(number(&"9".repeat(34)), Some(Value::Int(_))));
+        assert_eq!(decimal(&"9".repeat(35)), (10i128.pow(33), -2));
+        assert_eq!(decimal(&format!("{}5", "2".repeat(34))).0 % 10, 2);
+        assert_eq!(decimal(&format!("{}51", "2".repeat(34))).0 % 10, 3);
+        assert!(number("1e1000").is_none());
+        assert!(number("1e99999999999").is_none());
+    }
+
+    #[test]
+    fn intervals() {
+        assert_eq!(interval("15 minutes"), Ok(900_000_000));
+        assert_eq!(interval("1 day 2 hours"), Ok(93_600_000_000));
+        assert_eq!(interval("10s"), Ok(10_000_000));
+        assert!(interval("1 month").unwrap_err().contains("no fixed length"));
+        assert!(interval("15").unwrap_err().contains("unit is missing"));
+        assert!(interval("minutes").is_err());
+        assert!(interval("99999999999999999999 days").is_err());
+        assert!(interval("999999999999999 days").unwrap_err().contains("too long"));
+        for us in [0, 1, 1_001, 90_000_000, 93_600_000_000] {
+            assert_eq!(interval(&interval_text(us)), Ok(us));
+        }
+    }
+
+    #[test]
+    fn a_text_knows_where_its_characters_came_from() {
+        let extract = unquote(r"'a''b\'c\d'", 10, Dialect::Aws2016);
+        assert_eq!(extract.text, r"a'b'c\d");
+        assert_eq!(extract.source(0), 11);
+        assert_eq!(extract.source(2), 14);
+        assert_eq!(extract.source(4), 17);
+        let native = unquote(r"'a''b\'", 0, Dialect::Native);
+        assert_eq!(native.text, r"a'b\");
+    }
+}
