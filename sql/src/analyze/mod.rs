@@ -1,1 +1,1 @@
-//! Analyze.
+//! Tree to checked rule.

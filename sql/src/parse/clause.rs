@@ -88,8 +88,8 @@ impl Parser<'_> {
                     self.report(Diagnostic::error("window", start, message).help("write a rule for each window"));
                 }
             } else if opens && (self.at_word("hop") || self.at_word("session")) {
-                let name = self.source(self.token_now()).to_ascii_lowercase();
-                self.advance();
+                let token = self.advance();
+                let name = self.source(token).to_ascii_lowercase();
                 self.advance();
                 self.skip_until(|_, token| token.kind == Kind::Sign(")"));
                 self.expect_sign(")")?;
@@ -102,10 +102,6 @@ impl Parser<'_> {
                 return Ok(());
             }
         }
-    }
-
-    fn token_now(&mut self) -> super::lexer::Token {
-        self.peek()
     }
 
     /// `tumble([time,] INTERVAL '…')`.

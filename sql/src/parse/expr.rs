@@ -362,7 +362,7 @@ impl Parser<'_> {
         if source.ends_with(|c: char| c.is_ascii_digit())
             && source.chars().all(|c| c.is_ascii_digit() || "eE.+-".contains(c))
         {
-            if let Some(value) = literal::number(source) {
+            if let Some(value) = Value::literal_number(source) {
                 return value;
             }
             let message = "this number is out of range";

@@ -1,9 +1,8 @@
-//! Literals: numbers to values, quoted texts to the text they mean, intervals to microseconds.
+//! Literals: quoted texts to the text they mean, intervals to microseconds.
 
 use std::sync::Arc;
 
 use crate::ast::{Dialect, Span};
-use crate::decimal::Decimal;
 use crate::value::Value;
 
 /// A text taken out of a larger one, with the way back: which byte of the larger text each of its bytes came from.
@@ -72,42 +71,6 @@ pub(crate) fn unquote(token: &str, start: usize, dialect: Dialect) -> Extract {
     }
     out.close(start + 1 + inner.len());
     out
-}
-
-/// The value of a number literal: Int without point and exponent, otherwise Decimal with the scale it is written with;
-/// rounded half-even to 34 digits. `None`: the exponent is out of range.
-pub(crate) fn number(text: &str) -> Option<Value> {
-    let (digits, exponent) = match text.find(['e', 'E']) {
-        Some(at) => (text.get(..at)?, text.get(at + 1..)?.parse::<i32>().ok()?),
-        None => (text, 0),
-    };
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let all: Vec<u8> = whole.bytes().chain(fraction.bytes()).map(|byte| byte.wrapping_sub(b'0')).collect();
-    let significant = all.iter().position(|&digit| digit != 0).map_or(&[][..], |at| all.get(at..).unwrap_or_default());
-    let mut scale = i64::try_from(fraction.len()).ok()? - i64::from(exponent);
-    let kept = significant.len().min(34);
-    let mut mantissa = significant.iter().take(kept).fold(0i128, |value, &digit| value * 10 + i128::from(digit));
-    let dropped = significant.get(kept..).unwrap_or_default();
-    if let Some((&first, others)) = dropped.split_first() {
-        scale -= i64::try_from(dropped.len()).ok()?;
-        let above_half = first > 5 || (first == 5 && others.iter().any(|&digit| digit != 0));
-        if above_half || (first == 5 && mantissa % 2 == 1) {
-            mantissa += 1;
-        }
-        if mantissa == 10i128.pow(34) {
-            mantissa /= 10;
-            scale -= 1;
-        }
-    }
-    if dropped.is_empty() && exponent == 0 && fraction.is_empty() && !text.contains(['e', 'E']) {
-        return Some(Value::Int(mantissa));
-    }
-    let size = i64::try_from(mantissa.checked_ilog10().unwrap_or(0)).ok()? - scale;
-    if mantissa != 0 && !(-999..=999).contains(&size) {
-        return None;
-    }
-    let scale = if mantissa == 0 { scale.clamp(-999, 999) } else { scale };
-    Some(Value::Decimal(Decimal { mantissa, scale: i32::try_from(scale).ok()? }))
 }
 
 /// A literal text value.
@@ -187,28 +150,6 @@ pub(crate) fn interval_text(mut us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn decimal(text: &str) -> (i128, i32) {
-        match number(text) {
-            Some(Value::Decimal(decimal)) => (decimal.mantissa, decimal.scale),
-            other => panic!("{text}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn numbers_keep_their_scale_and_34_digits() {
-        assert!(matches!(number("0042"), Some(Value::Int(42))));
-        assert_eq!(decimal("2.50"), (250, 2));
-        assert_eq!(decimal("1.5e3"), (15, -2));
-        assert_eq!(decimal("1E3"), (1, -3));
-        assert_eq!(decimal("0.000"), (0, 3));
-        assert!(matches!(number(&"9".repeat(34)), Some(Value::Int(_))));
-        assert_eq!(decimal(&"9".repeat(35)), (10i128.pow(33), -2));
-        assert_eq!(decimal(&format!("{}5", "2".repeat(34))).0 % 10, 2);
-        assert_eq!(decimal(&format!("{}51", "2".repeat(34))).0 % 10, 3);
-        assert!(number("1e1000").is_none());
-        assert!(number("1e99999999999").is_none());
-    }
 
     #[test]
     fn intervals() {
