@@ -1,0 +1,174 @@
+//! Regular expressions in Java's manner: look-around, back-references, `$1` in replacements.
+//!
+//! Every search is bounded: in the size of the compiled pattern, in steps back, in matches and in the length of what
+//! it makes. A pattern that does not compile, or a search beyond its bounds, is Undefined.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use fancy_regex::{Captures, Regex, RegexBuilder};
+
+use super::Function;
+use super::Since::Always;
+use crate::value::{MAX_TEXT, Value};
+
+/// Steps back in one search.
+const MAX_BACKTRACKS: usize = 100_000;
+/// Bytes of a compiled pattern.
+const MAX_COMPILED: usize = 1 << 20;
+/// Bytes of a pattern's text.
+const MAX_PATTERN: usize = 4096;
+/// Replacements in one call.
+const MAX_MATCHES: usize = 1 << 16;
+/// Compiled patterns kept by each thread. They are a cache: results do not depend on them.
+const MAX_KEPT: usize = 64;
+
+pub(super) const FUNCTIONS: &[Function] = &[
+    Function::pure("regexp_matches", (2, 2), Always, matches),
+    Function::pure("regexp_replace", (3, 3), Always, replace),
+    Function::pure("regexp_substr", (2, 2), Always, substr),
+];
+
+thread_local! {
+    static KEPT: RefCell<HashMap<String, Option<Rc<Regex>>>> = RefCell::new(HashMap::new());
+}
+
+fn compile(pattern: &str) -> Option<Rc<Regex>> {
+    if pattern.len() > MAX_PATTERN {
+        return None;
+    }
+    KEPT.with_borrow_mut(|kept| {
+        if let Some(regex) = kept.get(pattern) {
+            return regex.clone();
+        }
+        if kept.len() == MAX_KEPT {
+            kept.clear();
+        }
+        let regex = RegexBuilder::new(pattern)
+            .backtrack_limit(MAX_BACKTRACKS)
+            .delegate_size_limit(MAX_COMPILED)
+            .delegate_dfa_size_limit(MAX_COMPILED)
+            .build()
+            .ok()
+            .map(Rc::new);
+        kept.insert(pattern.to_owned(), regex.clone());
+        regex
+    })
+}
+
+/// True if the pattern is found anywhere.
+fn matches(args: &[Value]) -> Value {
+    let [text, pattern] = args else { return Value::Undefined };
+    let (Some(text), Some(pattern)) = (text.to_text(), pattern.to_text()) else { return Value::Undefined };
+    compile(&pattern).and_then(|regex| regex.is_match(&*text).ok()).into()
+}
+
+/// The first match.
+fn substr(args: &[Value]) -> Value {
+    let [text, pattern] = args else { return Value::Undefined };
+    let (Some(text), Some(pattern)) = (text.to_text(), pattern.to_text()) else { return Value::Undefined };
+    let found = compile(&pattern).and_then(|regex| regex.find(&*text).ok().flatten().map(|found| found.range()));
+    found.and_then(|range| text.get(range)).into()
+}
+
+/// Every match replaced.
+fn replace(args: &[Value]) -> Value {
+    let [text, pattern, replacement] = args else { return Value::Undefined };
+    let (Some(text), Some(pattern), Some(replacement)) = (text.to_text(), pattern.to_text(), replacement.to_text())
+    else {
+        return Value::Undefined;
+    };
+    compile(&pattern).and_then(|regex| replace_all(&regex, &text, &replacement)).into()
+}
+
+/// As `Matcher.replaceAll`: a search goes on where the last match ended, one character further after an empty match.
+fn replace_all(regex: &Regex, text: &str, replacement: &str) -> Option<String> {
+    let mut result = String::new();
+    let (mut copied, mut from) = (0, 0);
+    for _ in 0..MAX_MATCHES {
+        let captures = if from <= text.len() { regex.captures_from_pos(text, from).ok()? } else { None };
+        let Some(captures) = captures else {
+            result.push_str(text.get(copied..)?);
+            return Some(result);
+        };
+        let found = captures.get(0)?.range();
+        result.push_str(text.get(copied..found.start)?);
+        expand(replacement, &captures, regex, &mut result)?;
+        if result.len() > MAX_TEXT {
+            return None;
+        }
+        copied = found.end;
+        let step = text.get(found.end..).and_then(|rest| rest.chars().next()).map_or(1, char::len_utf8);
+        from = if found.is_empty() { found.end + step } else { found.end };
+    }
+    None
+}
+
+/// Appends a replacement: `$n` and `${name}` are groups, a backslash takes the next character as it is. `None` for a
+/// group that does not exist and for a lone `$` or backslash.
+fn expand(replacement: &str, captures: &Captures<'_, str>, regex: &Regex, result: &mut String) -> Option<()> {
+    let groups = regex.captures_len();
+    let mut characters = replacement.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => result.push(characters.next()?),
+            '$' if characters.next_if_eq(&'{').is_some() => {
+                let name: String = characters.by_ref().take_while(|character| *character != '}').collect();
+                if !regex.capture_names().any(|group| group == Some(name.as_str())) {
+                    return None;
+                }
+                result.push_str(captures.name(&name).map_or("", |group| group.as_str()));
+            }
+            '$' => {
+                let mut group = digit(characters.next()?).filter(|group| *group < groups)?;
+                // Further digits belong to the number as long as such a group exists.
+                while let Some(longer) = characters.peek().and_then(|next| digit(*next)).map(|next| group * 10 + next) {
+                    if longer >= groups {
+                        break;
+                    }
+                    group = longer;
+                    characters.next();
+                }
+                result.push_str(captures.get(group).map_or("", |group| group.as_str()));
+            }
+            other => result.push(other),
+        }
+    }
+    Some(())
+}
+
+fn digit(character: char) -> Option<usize> {
+    character.to_digit(10).map(|digit| digit as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replaced(text: &str, pattern: &str, replacement: &str) -> Value {
+        replace(&[text.into(), pattern.into(), replacement.into()])
+    }
+
+    #[test]
+    fn replacements_are_javas() {
+        assert_eq!(replaced("John Smith", "(.*) (.*)", "$2 $1"), "Smith John".into());
+        assert_eq!(replaced("ab", "(a)", "$1a"), "aab".into());
+        assert_eq!(replaced("ab", "(a)", "$12"), "a2b".into());
+        assert_eq!(replaced("ab", "(?<first>a)", "${first}${first}"), "aab".into());
+        assert_eq!(replaced("ab", "a", "\\$1"), "$1b".into());
+        assert_eq!(replaced("baac", "a*", "x"), "xbxxcx".into());
+        assert_eq!(replaced("\u{20ac}", "", "-"), "-\u{20ac}-".into());
+        for bad in ["$9", "$", "$x", "\\", "${none}"] {
+            assert_eq!(replaced("a", "a", bad), Value::Undefined, "{bad}");
+        }
+        assert_eq!(replaced("b", "a", "$9"), "b".into());
+    }
+
+    #[test]
+    fn hopeless_searches_end() {
+        let text = "a".repeat(5000);
+        assert_eq!(matches(&[text.as_str().into(), "(?=(a+)+$)(a|aa)+\\1b".into()]), Value::Undefined);
+        assert_eq!(matches(&[text.as_str().into(), "(((a{1000}){1000}){1000})".into()]), Value::Undefined);
+    }
+}

@@ -1,0 +1,116 @@
+//! Text. Unless said otherwise every argument is turned into text first; Null and Undefined have none, and then the
+//! result is Undefined. Positions count characters (code points) from 0.
+
+use std::borrow::Cow;
+
+use super::Since::{Always, V2016};
+use super::{ANY, Function};
+use crate::value::{MAX_TEXT, Value};
+
+/// The most blanks `lpad` and `rpad` add.
+const MAX_PAD: i64 = 1000;
+
+pub(super) const FUNCTIONS: &[Function] = &[
+    Function::pure("chr", (1, 1), Always, chr),
+    Function::pure("concat", (0, ANY), Always, concat),
+    Function::pure("endswith", (2, 2), Always, |args| two(args, |text, end| Value::Bool(text.ends_with(end)))),
+    Function::pure("indexof", (2, 2), V2016, |args| two(args, indexof)),
+    Function::pure("length", (1, 1), V2016, |args| one(args, |text| count(text.chars().count()))),
+    Function::pure("lower", (1, 1), Always, |args| one(args, |text| Value::from(text.to_lowercase()))),
+    Function::pure("lpad", (2, 2), Always, |args| pad(args, |text, blanks| format!("{blanks}{text}"))),
+    Function::pure("ltrim", (1, 1), Always, |args| one(args, |text| Value::from(text.trim_start_matches([' ', '\t'])))),
+    Function::pure("numbytes", (1, 1), V2016, |args| one(args, |text| count(text.len()))),
+    Function::pure("replace", (3, 3), Always, replace),
+    Function::pure("rpad", (2, 2), Always, |args| pad(args, |text, blanks| format!("{text}{blanks}"))),
+    Function::pure("rtrim", (1, 1), Always, |args| one(args, |text| Value::from(text.trim_end_matches([' ', '\t'])))),
+    Function::pure("startswith", (2, 2), Always, |args| two(args, |text, start| Value::Bool(text.starts_with(start)))),
+    Function::pure("substring", (2, 3), Always, substring),
+    Function::pure("trim", (1, 1), Always, |args| one(args, |text| Value::from(text.trim()))),
+    Function::pure("upper", (1, 1), Always, |args| one(args, |text| Value::from(text.to_uppercase()))),
+];
+
+fn one(args: &[Value], function: fn(&str) -> Value) -> Value {
+    let [a] = args else { return Value::Undefined };
+    a.to_text().map_or(Value::Undefined, |a| function(&a))
+}
+
+fn two(args: &[Value], function: fn(&str, &str) -> Value) -> Value {
+    let [a, b] = args else { return Value::Undefined };
+    let (Some(a), Some(b)) = (a.to_text(), b.to_text()) else { return Value::Undefined };
+    function(&a, &b)
+}
+
+fn count(number: usize) -> Value {
+    Value::Int(number as i128)
+}
+
+/// An ASCII character by its code.
+fn chr(args: &[Value]) -> Value {
+    let [code] = args else { return Value::Undefined };
+    let code = code.to_position().and_then(|code| u8::try_from(code).ok()).filter(u8::is_ascii);
+    code.map(|code| char::from(code).to_string()).into()
+}
+
+/// Texts one after the other; with an array among the arguments, one array of all elements and scalars.
+fn concat(args: &[Value]) -> Value {
+    if args.iter().any(|arg| matches!(arg, Value::Array(_))) {
+        let mut elements = Vec::new();
+        for arg in args {
+            match arg {
+                Value::Array(more) => elements.extend(more.iter().cloned()),
+                other => elements.push(other.clone()),
+            }
+        }
+        return Value::array(elements);
+    }
+    let texts: Option<Vec<Cow<'_, str>>> = args.iter().map(Value::to_text).collect();
+    match texts {
+        Some(texts) if !texts.is_empty() && texts.iter().map(|text| text.len()).sum::<usize>() <= MAX_TEXT => {
+            Value::text(texts.concat())
+        }
+        _ => Value::Undefined,
+    }
+}
+
+fn indexof(text: &str, wanted: &str) -> Value {
+    let at = text.find(wanted).and_then(|at| text.get(..at));
+    at.map_or(Value::Int(-1), |before| count(before.chars().count()))
+}
+
+/// Adds so many blanks; it does not fill up to a width.
+fn pad(args: &[Value], join: fn(&str, &str) -> String) -> Value {
+    let [text, blanks] = args else { return Value::Undefined };
+    let (Some(text), Some(blanks)) = (text.to_text(), blanks.to_position()) else { return Value::Undefined };
+    let blanks = usize::try_from(blanks.clamp(0, MAX_PAD)).unwrap_or(0);
+    Value::from(join(&text, &" ".repeat(blanks)))
+}
+
+/// Every occurrence, taken literally.
+fn replace(args: &[Value]) -> Value {
+    let [text, from, to] = args else { return Value::Undefined };
+    let (Some(text), Some(from), Some(to)) = (text.to_text(), from.to_text(), to.to_text()) else {
+        return Value::Undefined;
+    };
+    let grown = text.matches(&*from).count().saturating_mul(to.len());
+    if grown.saturating_add(text.len()) > 2 * MAX_TEXT {
+        return Value::Undefined;
+    }
+    Value::from(text.replace(&*from, &to))
+}
+
+/// From a position, up to and not including another one; positions outside are moved to the nearest end.
+fn substring(args: &[Value]) -> Value {
+    let [text, rest @ ..] = args else { return Value::Undefined };
+    let Some(text) = text.to_text() else { return Value::Undefined };
+    let positions: Option<Vec<usize>> = rest
+        .iter()
+        .map(|position| position.to_position().map(|at| usize::try_from(at.max(0)).unwrap_or(usize::MAX)))
+        .collect();
+    let (from, to) = match positions.as_deref() {
+        Some([from]) => (*from, usize::MAX),
+        Some([from, to]) => (*from, *to),
+        _ => return Value::Undefined,
+    };
+    let taken: String = text.chars().skip(from).take(to.saturating_sub(from)).collect();
+    Value::from(taken)
+}
