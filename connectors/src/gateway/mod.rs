@@ -1,1 +1,311 @@
-//! Gateway.
+//! The MQTT gateway: MQTT 3.1.1 and 5 on one TCP port, in front of the ingest log and fed by it.
+//!
+//! A PUBLISH becomes a record of the log and is acknowledged when the log has committed it. Subscribers are served by
+//! a thread that reads the log with a mark of its own (`delivery`); what the gateway has to remember about sessions is
+//! in the log as notes, and in rows on disk that are exactly what the log says up to that mark (`rows`).
+//!
+//! | file | idea |
+//! |---|---|
+//! | `listener`, `handshake`, `connection` | a socket: accepted, greeted, served |
+//! | `frame`, `property`, `publish`, `packet` | bytes: cut, checked, read and written |
+//! | `inbound` | what a client sends, as a batch for the log and the answers to it |
+//! | `session`, `outbox`, `mailbox` | who is connected to what, and what waits for whom |
+//! | `notes`, `rows` | what survives: in the log, and on disk |
+//! | `delivery`, `slot`, `subscriptions`, `message` | from the log to subscribers |
+//!
+//! May know: MQTT, the log, the store. Must not know: rules, JSON, SQL beyond topics.
+//!
+//! # What is not available yet, and what clients are told
+//!
+//! - Last wills: a CONNECT with one is refused (MQTT 5: 0x83 with a reason; 3.1.1: return code 3) unless
+//!   `last_will = "ignore"`.
+//! - Retained messages: CONNACK says so; an MQTT 5 PUBLISH with retain is a protocol error (0x9A). From 3.1.1, which
+//!   cannot be told, it is taken as an ordinary message and counted.
+//! - QoS 2 towards subscribers: subscriptions are granted QoS 1 at most.
+//! - Shared subscriptions (SUBACK 0x9E, or 0x80) and subscription identifiers (DISCONNECT 0xA1).
+//! - Authentication: user names and passwords are accepted and ignored; enhanced authentication is refused (0x8C).
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+use hedgerow_storage::log::{Appender, Batch, Class, Epoch, Log, ReadError};
+use hedgerow_storage::table::{Store, StoreError};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+mod config;
+mod connection;
+mod delivery;
+mod frame;
+mod handshake;
+mod inbound;
+mod listener;
+mod mailbox;
+mod message;
+mod metrics;
+mod notes;
+mod outbox;
+mod packet;
+mod property;
+mod publish;
+mod reject;
+mod rows;
+mod session;
+mod slot;
+mod subscriptions;
+
+pub use config::{GatewayConfig, WillPolicy};
+pub use metrics::{Counter, GatewayMetrics, Histogram};
+pub use reject::Reject;
+pub use session::SessionInfo;
+
+use delivery::{Delivery, DeliveryError, Order};
+use notes::Note;
+use session::{Registry, Session, lock};
+
+/// What all parts of the gateway hold.
+struct Shared {
+    config: GatewayConfig,
+    log: Arc<Log>,
+    appender: Appender,
+    registry: Registry,
+    metrics: GatewayMetrics,
+    orders: Sender<Order>,
+    /// KiB on their way into the log.
+    in_flight: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+    handshakes: Semaphore,
+    closing: AtomicBool,
+    /// Why delivery stopped, if it did.
+    failure: OnceLock<String>,
+}
+
+impl Shared {
+    fn order(&self, order: Order) {
+        // Without the delivery thread there is nobody to obey; its failure is shown by `Gateway::failure`.
+        let _ = self.orders.send(order);
+    }
+
+    /// Appends a note that nobody waits for. Without it, a restart knows less: a session counts as disconnected when
+    /// the restart happened, or as alive until it expires.
+    fn tell_log(&self, session: &Session, note: &Note<'_>, now_ms: i64) {
+        let mut batch = Batch::new();
+        note.push(handshake::about(session, now_ms), &mut batch);
+        if let Err((_, error)) = self.appender.append(batch, Class::System, |_| {})
+            && *note == Note::Ended
+        {
+            tracing::debug!(%error, client = %session.client_id, "the log took no note of the end of a session");
+            self.order(Order::Ended(session.number));
+        }
+    }
+}
+
+/// Why the gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum GatewayError {
+    /// A setting makes no sense.
+    #[error("{0}")]
+    Config(String),
+    /// The port is not to be had.
+    #[error("cannot listen for MQTT on {address}: {source}. Is another broker running? Choose another gateway.listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Sessions on disk cannot be read or written.
+    #[error("sessions of the gateway: {0}")]
+    Store(#[from] StoreError),
+    /// The log no longer holds what follows the gateway's mark.
+    #[error(
+        "the gateway's sessions on disk are older than the log: {0}. Restore both from the same backup, or remove the \
+         gateway's store, which forgets sessions and what waited for them"
+    )]
+    Log(ReadError),
+    /// The log holds notes of a newer version.
+    #[error("{0}")]
+    Format(String),
+    /// A thread could not be started.
+    #[error("cannot start the delivery thread: {0}")]
+    Thread(std::io::Error),
+}
+
+impl From<DeliveryError> for GatewayError {
+    fn from(error: DeliveryError) -> Self {
+        match error {
+            DeliveryError::Store(error) => Self::Store(error),
+            DeliveryError::Read(error) => Self::Log(error),
+            DeliveryError::Note(error) => Self::Format(error.to_string()),
+        }
+    }
+}
+
+/// A running gateway.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    store: Store,
+    address: SocketAddr,
+    accept: tokio::task::JoinHandle<()>,
+    sync: tokio::task::JoinHandle<()>,
+    delivery: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Gateway {
+    /// Starts it: binds the port, brings sessions up to the end of the log, then accepts. Blocks for as long as that
+    /// takes. Sockets are served on `runtime`; rows live in `store` under names beginning with `gateway.`, with the
+    /// mark `gateway`.
+    pub fn start(
+        config: GatewayConfig,
+        log: Arc<Log>,
+        store: Store,
+        runtime: &tokio::runtime::Handle,
+    ) -> Result<Self, GatewayError> {
+        config.check().map_err(GatewayError::Config)?;
+        let (listener, address) = listen(config.listen, runtime)?;
+        let (orders, obeyed) = crossbeam_channel::unbounded();
+        let shared = Arc::new(Shared {
+            appender: log.appender(),
+            log,
+            registry: Registry::default(),
+            metrics: GatewayMetrics::default(),
+            orders,
+            in_flight: Arc::new(Semaphore::new(config.in_flight_bytes / 1024 + 1)),
+            connections: Arc::new(Semaphore::new(config.max_connections)),
+            handshakes: Semaphore::new(config.max_handshakes),
+            closing: AtomicBool::new(false),
+            failure: OnceLock::new(),
+            config,
+        });
+        let rows = rows::Rows::open(store.clone())?;
+        let mut delivery = Delivery::new(Arc::clone(&shared), rows, obeyed)?;
+        delivery.catch_up()?;
+        let thread = std::thread::Builder::new().name("mqtt-delivery".into());
+        let watched = Arc::clone(&shared);
+        let thread = thread.spawn(move || {
+            if let Err(error) = delivery.run() {
+                tracing::error!(%error, "delivery to subscribers stopped");
+                let _ = watched.failure.set(error.to_string());
+            }
+        });
+        let thread = thread.map_err(GatewayError::Thread)?;
+        let accept = runtime.spawn(listener::accept(Arc::clone(&shared), listener));
+        let every = Duration::from_millis(shared.config.delivery_sync_ms.max(1));
+        let sync = runtime.spawn(keep_synced(store.clone(), every));
+        tracing::info!(%address, sessions = shared.registry.len(), "MQTT gateway listens");
+        Ok(Self { shared, store, address, accept, sync, delivery: Mutex::new(Some(thread)) })
+    }
+
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Counters and gauges.
+    pub fn metrics(&self) -> &GatewayMetrics {
+        &self.shared.metrics
+    }
+
+    /// All sessions, by client id.
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        self.shared.registry.list()
+    }
+
+    /// A handle for listing sessions and metrics elsewhere, which does not keep the gateway running.
+    pub fn view(&self) -> GatewayView {
+        GatewayView { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The log is not needed any more up to here: everything that follows from it is durable.
+    pub fn taken(&self) -> Epoch {
+        Epoch(self.store.synced_mark(rows::MARK).unwrap_or(0))
+    }
+
+    /// Why messages are no longer delivered, if that is so. Publishing goes on.
+    pub fn failure(&self) -> Option<&str> {
+        self.shared.failure.get().map(String::as_str)
+    }
+
+    /// Ends it within about `bound`: no new connections, answers that are due, DISCONNECT 0x8B, sessions written.
+    pub async fn shutdown(&self, bound: Duration) {
+        let shared = &self.shared;
+        shared.closing.store(true, Ordering::Release);
+        self.accept.abort();
+        shared.registry.dismiss_all(Reject::ShuttingDown);
+        let all = u32::try_from(shared.config.max_connections).unwrap_or(u32::MAX);
+        if tokio::time::timeout(bound, shared.connections.acquire_many(all)).await.is_err() {
+            tracing::warn!("connections did not end in time; their clients find out by themselves");
+        }
+        shared.order(Order::Stop);
+        self.sync.abort();
+        let thread = lock(&self.delivery).take();
+        let store = self.store.clone();
+        let ended = tokio::task::spawn_blocking(move || {
+            if let Some(thread) = thread {
+                let _ = thread.join();
+            }
+            store.sync()
+        });
+        match ended.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "sessions could not be synced"),
+            Err(error) => tracing::error!(%error, "the delivery thread could not be joined"),
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.shared.closing.store(true, Ordering::Release);
+        self.accept.abort();
+        self.sync.abort();
+        self.shared.order(Order::Stop);
+    }
+}
+
+/// What others may see of a gateway.
+#[derive(Clone)]
+pub struct GatewayView {
+    shared: Arc<Shared>,
+}
+
+impl GatewayView {
+    /// Counters and gauges.
+    pub fn metrics(&self) -> &GatewayMetrics {
+        &self.shared.metrics
+    }
+
+    /// All sessions, by client id.
+    pub fn sessions(&self) -> Vec<SessionInfo> {
+        self.shared.registry.list()
+    }
+
+    /// Why messages are no longer delivered, if that is so.
+    pub fn failure(&self) -> Option<&str> {
+        self.shared.failure.get().map(String::as_str)
+    }
+}
+
+fn listen(address: SocketAddr, runtime: &tokio::runtime::Handle) -> Result<(TcpListener, SocketAddr), GatewayError> {
+    let failed = |source| GatewayError::Listen { address, source };
+    let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    let _inside = runtime.enter();
+    Ok((TcpListener::from_std(listener).map_err(failed)?, bound))
+}
+
+async fn keep_synced(store: Store, every: Duration) {
+    let mut clock = tokio::time::interval(every);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        let store = store.clone();
+        // A failed sync is sticky in the store: the delivery thread meets it at its next commit, and says so.
+        let _ = tokio::task::spawn_blocking(move || store.sync()).await;
+    }
+}
