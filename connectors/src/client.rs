@@ -377,9 +377,7 @@ fn happened_v4(packet: v4::Packet) -> Happened {
     match packet {
         v4::Packet::ConnAck(_) => Happened::Connected,
         v4::Packet::PubAck(_) | v4::Packet::PubComp(_) => Happened::Done,
-        v4::Packet::SubAck(ack) => {
-            Happened::Subscribed(!ack.return_codes.contains(&v4::SubscribeReasonCode::Failure))
-        }
+        v4::Packet::SubAck(ack) => Happened::Subscribed(!ack.return_codes.contains(&v4::SubscribeReasonCode::Failure)),
         v4::Packet::Publish(message) => Happened::Message(Message {
             topic: message.topic,
             qos: message.qos as u8,
@@ -428,7 +426,10 @@ mod tests {
     #[test]
     fn messages_are_written_on_one_line_each() {
         let message = |payload: &'static [u8]| Message {
-            topic: "é/\"x".to_owned(), qos: 1, retain: false, payload: Bytes::from_static(payload),
+            topic: "é/\"x".to_owned(),
+            qos: 1,
+            retain: false,
+            payload: Bytes::from_static(payload),
         };
         let written = |payload, format| {
             let mut out = Vec::new();

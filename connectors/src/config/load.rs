@@ -117,7 +117,11 @@ impl Config {
 }
 
 fn whole(error: &toml::de::Error) -> ConfigError {
-    ConfigError::Mistakes(vec![Mistake { origin: Origin::Whole, key: String::new(), message: error.message().to_owned() }])
+    ConfigError::Mistakes(vec![Mistake {
+        origin: Origin::Whole,
+        key: String::new(),
+        message: error.message().to_owned(),
+    }])
 }
 
 /// Settings being laid over the defaults.
@@ -200,7 +204,9 @@ impl Overlay<'_> {
             Ok(config) => self.config = config,
             Err(error) => {
                 let message = match section {
-                    "secrets" => "write where the secret is found: { env = \"VARIABLE\" } or { file = \"/path\" }".to_owned(),
+                    "secrets" => {
+                        "write where the secret is found: { env = \"VARIABLE\" } or { file = \"/path\" }".to_owned()
+                    }
                     _ => error.message().to_owned(),
                 };
                 self.mistakes.push(Mistake { origin, key: format!("{section}.{key}"), message });

@@ -208,7 +208,11 @@ impl Config {
             "engine.in_flight",
             "must be at least engine.step_bytes",
         );
-        require(!self.engine.checkpoint_interval.0.is_zero(), "engine.checkpoint_interval", "must be more than nothing");
+        require(
+            !self.engine.checkpoint_interval.0.is_zero(),
+            "engine.checkpoint_interval",
+            "must be more than nothing",
+        );
         require(!self.rules.watch_interval.0.is_zero(), "rules.watch_interval", "must be more than nothing");
         require(self.lake.roll_rows > 0, "lake.roll_rows", "must be at least 1");
         require(!self.query.timeout.0.is_zero(), "query.timeout", "must be more than nothing");

@@ -47,7 +47,8 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("\"{text}\" is not a duration: write a number and a unit, for example \"10s\" or \"15m\"");
+        let wrong =
+            || format!("\"{text}\" is not a duration: write a number and a unit, for example \"10s\" or \"15m\"");
         let mut total_us = 0_u64;
         let mut any = false;
         for word in text.split_whitespace() {

@@ -14,6 +14,7 @@ use hedgerow_sql::topic::TopicFilter;
 use hedgerow_storage::log::{Batch as LogBatch, Class, Commit, Epoch, ReadError, Reader, Record, RecordKind};
 use hedgerow_storage::table::{Batch, StoreError};
 
+use super::Shared;
 use super::message::{Message, Queued};
 use super::notes::{About, Note, UnknownNote};
 use super::outbox::QueueLimits;
@@ -22,7 +23,6 @@ use super::rows::{MARK, Rows, SessionRow};
 use super::session::{Restored, Session, lock};
 use super::slot::{Desk, Limits, Slot};
 use super::subscriptions::Subscriptions;
-use super::Shared;
 
 /// How long the thread waits for a commit before it looks at its orders.
 const PATIENCE: Duration = Duration::from_millis(10);
@@ -127,7 +127,9 @@ impl Delivery {
                 level: row.level,
                 since_ms: row.since_ms,
             });
-            if row.connected && let Some(open) = &mut self.starting {
+            if row.connected
+                && let Some(open) = &mut self.starting
+            {
                 open.insert(row.number);
             }
             let at = self.place(session, true);
@@ -299,7 +301,11 @@ impl Delivery {
     fn opened(&mut self, record: &Record<'_>, expiry_s: u32, level: u8, connected: bool) {
         let (number, since_ms) = (record.session, record.time_ms);
         if let Some(open) = &mut self.starting {
-            if connected { open.insert(number) } else { open.remove(&number) };
+            if connected {
+                open.insert(number)
+            } else {
+                open.remove(&number)
+            };
             let restored = Restored { number, client_id: record.client_id, expiry_s, level, since_ms };
             let (session, older) = self.shared.registry.restore(&restored);
             if let Some(older) = older {
@@ -401,8 +407,7 @@ impl Delivery {
         let now_ms = self.shared.log.now_ms();
         let mut batch = LogBatch::new();
         for session in self.shared.registry.expire(now_ms) {
-            let about =
-                About { session: session.number, client_id: &session.client_id, time_ms: now_ms, packet_id: 0 };
+            let about = About { session: session.number, client_id: &session.client_id, time_ms: now_ms, packet_id: 0 };
             Note::Ended.push(about, &mut batch);
         }
         if !batch.is_empty() && self.shared.appender.append(batch, Class::System, |_| {}).is_err() {

@@ -94,9 +94,8 @@ where
             shared.metrics.connections_open.add(1);
             let (session, mailbox) = (Arc::clone(&seat.session), Arc::clone(&seat.mailbox));
             let address = peer.ip().to_string();
-            let mut connection = Connection::new(
-                Arc::clone(&shared), session, mailbox, terms, reader, writer, input, out, address,
-            );
+            let mut connection =
+                Connection::new(Arc::clone(&shared), session, mailbox, terms, reader, writer, input, out, address);
             let ending = connection.run().await;
             tracing::debug!(client = %seat.session.client_id, ?ending, "connection ended");
             if let Ending::Left(leave) = ending {

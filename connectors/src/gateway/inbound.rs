@@ -299,9 +299,8 @@ impl Inbound {
             return refuse(Reject::Quota);
         }
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-        let granted = asked.qos.min(1)
-            | flag(asked.no_local, options::NO_LOCAL)
-            | flag(asked.keep_retain, options::KEEP_RETAIN);
+        let granted =
+            asked.qos.min(1) | flag(asked.no_local, options::NO_LOCAL) | flag(asked.keep_retain, options::KEEP_RETAIN);
         filters.insert(Arc::clone(filter.text()), granted);
         Ok(granted)
     }

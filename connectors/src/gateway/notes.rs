@@ -36,7 +36,9 @@ pub(super) enum Note<'a> {
 
 /// A note that this version cannot read.
 #[derive(Debug, thiserror::Error)]
-#[error("the log holds a session note of format {format}, kind {kind}, which this version does not know: start the version that wrote it")]
+#[error(
+    "the log holds a session note of format {format}, kind {kind}, which this version does not know: start the version that wrote it"
+)]
 pub(crate) struct UnknownNote {
     format: u8,
     kind: u8,
@@ -55,7 +57,7 @@ impl Note<'_> {
     /// Appends the note to a batch.
     pub(super) fn push(&self, about: About<'_>, batch: &mut Batch) {
         let mut payload = vec![FORMAT];
-        let mut filter = |payload: &mut Vec<u8>, filter: &str, options: u8| {
+        let filter = |payload: &mut Vec<u8>, filter: &str, options: u8| {
             payload.push(options);
             payload.extend_from_slice(&(filter.len() as u16).to_le_bytes());
             payload.extend_from_slice(filter.as_bytes());

@@ -38,8 +38,7 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Is there room for one more message of this size? An empty queue takes any.
     pub(super) fn fits(&self, size: usize, limits: QueueLimits) -> bool {
-        self.queue.is_empty()
-            || (self.queue.len() < limits.messages && self.queued_bytes + size <= limits.bytes)
+        self.queue.is_empty() || (self.queue.len() < limits.messages && self.queued_bytes + size <= limits.bytes)
     }
 
     pub(super) fn push(&mut self, queued: Queued) {

@@ -127,11 +127,8 @@ pub(super) fn without(section: &[u8], unwanted: u8) -> Vec<u8> {
 pub(super) fn expiry(section: &[u8]) -> Option<(usize, u32)> {
     let mut cursor = Cursor(section);
     while !cursor.is_empty() {
-        match next(&mut cursor).ok()? {
-            (id::MESSAGE_EXPIRY, Value::Number(seconds)) => {
-                return Some((section.len() - cursor.0.len() - 4, seconds));
-            }
-            _ => {}
+        if let (id::MESSAGE_EXPIRY, Value::Number(seconds)) = next(&mut cursor).ok()? {
+            return Some((section.len() - cursor.0.len() - 4, seconds));
         }
     }
     None

@@ -80,17 +80,17 @@ fn topic_name(bytes: &[u8], limits: TopicLimits) -> Result<&str, Reject> {
 /// exception: a message for one rule alone, logged and never given to subscribers.
 pub(super) fn is_reserved(topic: &str) -> bool {
     topic.starts_with('$')
-        && ["$SYS", "$share", "$aws"].iter().any(|root| {
-            topic.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        && ["$SYS", "$share", "$aws"]
+            .iter()
+            .any(|root| topic.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
         && !is_for_one_rule(topic)
 }
 
 /// Is the message for one rule alone?
 pub(super) fn is_for_one_rule(topic: &str) -> bool {
-    topic.strip_prefix("$aws/rules/").is_some_and(|rest| {
-        rest.split_once('/').is_some_and(|(rule, topic)| !rule.is_empty() && !topic.is_empty())
-    })
+    topic
+        .strip_prefix("$aws/rules/")
+        .is_some_and(|rest| rest.split_once('/').is_some_and(|(rule, topic)| !rule.is_empty() && !topic.is_empty()))
 }
 
 /// A PUBLISH to be written.

@@ -142,10 +142,14 @@ impl Reject {
     /// What a client with reason strings is told besides the code, where that helps.
     pub fn advice(self) -> Option<&'static str> {
         match self {
-            Self::Will => Some("last wills are not available: connect without one, or set gateway.last_will = \"ignore\""),
+            Self::Will => {
+                Some("last wills are not available: connect without one, or set gateway.last_will = \"ignore\"")
+            }
             Self::TopicReserved => Some("topics under $aws/, $SYS/ and $share/ belong to the service"),
             Self::Retain => Some("retained messages are not available"),
-            Self::ClientId => Some("a client id needs characters unless the session is clean, and has a maximum length"),
+            Self::ClientId => {
+                Some("a client id needs characters unless the session is clean, and has a maximum length")
+            }
             Self::LogUnavailable => Some("the ingest log takes no more messages: see the health report of the server"),
             Self::Quota => Some("a limit of the gateway's configuration is reached"),
             _ => None,

@@ -261,14 +261,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), StoreConfig::default()).unwrap();
         let rows = Rows::open(store.clone()).unwrap();
-        let row = SessionRow {
-            number: 7,
-            client_id: "é".to_owned(),
-            expiry_s: 60,
-            level: 5,
-            connected: true,
-            since_ms: -1,
-        };
+        let row =
+            SessionRow { number: 7, client_id: "é".to_owned(), expiry_s: 60, level: 5, connected: true, since_ms: -1 };
         let queued = |offset: u64, packet_id| Queued {
             message: Arc::new(Message::new(offset, 5, "a/b", &[1, 1], b"payload")),
             qos: 1,

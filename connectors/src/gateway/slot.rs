@@ -298,7 +298,13 @@ mod tests {
             let rows = Rows::open(Store::open(dir.path(), StoreConfig::default()).unwrap()).unwrap();
             let mailbox = Arc::new(Mailbox::new());
             let claim = Claim {
-                client_id: "c", clean: true, expiry_s, version: Version::V5, address: None, mailbox: &mailbox, now_ms: 0,
+                client_id: "c",
+                clean: true,
+                expiry_s,
+                version: Version::V5,
+                address: None,
+                mailbox: &mailbox,
+                now_ms: 0,
             };
             let Attach::Attached { session, .. } = Registry::default().attach(&claim, 1, 9) else { panic!("attach") };
             Self { _dir: dir, rows, metrics: GatewayMetrics::default(), slot: Slot::new(session, expiry_s > 0) }
@@ -315,7 +321,11 @@ mod tests {
 
         fn deliver(&mut self, offsets: impl Iterator<Item = u64>, qos: u8) {
             self.slot.staged.extend(offsets.map(|offset| Queued {
-                message: Arc::new(Message::new(offset, 0, "t", &[], b"p")), qos, retain: false, stored: false, packet_id: 0,
+                message: Arc::new(Message::new(offset, 0, "t", &[], b"p")),
+                qos,
+                retain: false,
+                stored: false,
+                packet_id: 0,
             }));
             self.act(|slot, desk| slot.deliver(desk));
         }
