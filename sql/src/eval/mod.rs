@@ -14,7 +14,7 @@ mod statement;
 
 pub use expression::{Frame, evaluate};
 pub use scope::{Externals, Failure, NoExternals, Scope};
-pub use statement::{Body, assemble, bind, matches, project, run, template};
+pub use statement::{Body, assemble, bind, matches, project, run, template, topic};
 
 pub(crate) use operators::binary;
 

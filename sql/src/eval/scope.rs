@@ -11,8 +11,8 @@ use crate::value::Value;
 /// Units of work one message may cause in one rule: about one for every node evaluated and every 64 bytes handled. A
 /// second of one core at the worst, far beyond any sensible rule.
 const MAX_STEPS: u64 = 8_000_000;
-/// How deeply expressions may nest. (Chains of one operator are not nesting.)
-const MAX_NESTING: u32 = 128;
+/// How deeply expressions may nest: what the parser lets through. Chains of operators are not nesting here.
+const MAX_NESTING: u32 = 256;
 /// How many SET variables a statement may have: values can nest through them.
 const MAX_VARIABLES: usize = 32;
 

@@ -87,6 +87,13 @@ pub fn template(template: &Template, scope: &Scope<'_>) -> Result<String, Failur
     finish(text, scope)
 }
 
+/// A template that names a topic: a leading `$$` stands for the `$` of a reserved topic.
+pub fn topic(template: &Template, scope: &Scope<'_>) -> Result<String, Failure> {
+    let text = self::template(template, scope)?;
+    let reserved = matches!(template.parts.first(), Some(TemplatePart::Text(first)) if first.starts_with("$$"));
+    Ok(if reserved { text.replacen('$', "", 1) } else { text })
+}
+
 /// Builds an object from dotted names and values. Undefined values are left out, later ones override earlier ones.
 pub fn assemble<'p>(members: impl IntoIterator<Item = (&'p [Arc<str>], Value)>) -> Object {
     let mut object = Object::new();
