@@ -25,6 +25,7 @@ mod config;
 mod error;
 mod fields;
 mod handle;
+pub mod inspect;
 mod queue;
 mod reader;
 mod record;

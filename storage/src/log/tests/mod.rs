@@ -1,6 +1,11 @@
 //! The log's promises, tried on the machine's disk and on simulated ones.
 
 mod basics;
+mod clocks;
+mod crash;
+mod damage;
+mod inspecting;
+mod space;
 
 use std::path::Path;
 use std::sync::Arc;
