@@ -5,5 +5,6 @@ pub mod client;
 pub mod config;
 pub mod gateway;
 pub mod http;
+pub mod metrics;
 mod nearest;
 pub mod query;

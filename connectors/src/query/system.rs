@@ -1,0 +1,250 @@
+//! `system.*`: what the running server knows of itself, as relations.
+//!
+//! The server implements [`SystemViews`]; here its answers become Arrow rows. Each query sees one answer per view.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::record_batch::RecordBatch;
+use serde::{Deserialize, Serialize};
+
+use crate::metrics::Sample;
+
+/// What the running server tells of itself. Calls are short and never wait for I/O.
+pub trait SystemViews: Send + Sync {
+    /// One per rule of the catalog.
+    fn rules(&self) -> Vec<RuleStatus>;
+    /// One per sink: lakes, tables, republish.
+    fn sinks(&self) -> Vec<SinkStatus>;
+    /// One per key-value table.
+    fn tables(&self) -> Vec<TableStatus>;
+    /// One per MQTT session, connected or not.
+    fn sessions(&self) -> Vec<SessionStatus>;
+    /// The newest errors kept, oldest first.
+    fn errors(&self) -> Vec<ErrorSample>;
+    /// Every metric, as `/metrics` shows it.
+    fn metrics(&self) -> Vec<Sample>;
+}
+
+/// `system.rules`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is a column")]
+pub struct RuleStatus {
+    pub name: String,
+    pub enabled: bool,
+    /// `folder` or `api`.
+    pub owner: String,
+    /// `native` or `aws`.
+    pub dialect: String,
+    pub topic_filter: String,
+    /// Messages whose topic matched.
+    pub matched: u64,
+    /// Rows after WHERE.
+    pub passed: u64,
+    /// Rows that sinks took, all actions together.
+    pub delivered: u64,
+    /// Rows that went to the error action or the dead letters.
+    pub failed: u64,
+    pub last_error: Option<String>,
+    /// Log time of the last error, ms since 1970.
+    pub last_error_ms: Option<i64>,
+    /// Per path that the rule reads, the share (0 to 1) of messages in which it was Undefined, as JSON text.
+    pub undefined: String,
+    /// The statement or document.
+    pub text: String,
+}
+
+/// `system.sinks`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is a column")]
+pub struct SinkStatus {
+    pub name: String,
+    /// `lake`, `table`, `republish`.
+    pub kind: String,
+    pub rows: u64,
+    /// Epoch up to which it is durable on this machine, µs of log time.
+    pub taken: u64,
+    /// Epoch up to which it is at its destination.
+    pub committed: u64,
+    /// Bytes waiting on local disk.
+    pub backlog_bytes: u64,
+    pub healthy: bool,
+    pub last_error: Option<String>,
+}
+
+/// `system.tables`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is a column")]
+pub struct TableStatus {
+    pub name: String,
+    pub hash_key: String,
+    pub range_key: Option<String>,
+    pub ttl_ms: Option<u64>,
+    /// An estimate.
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// `system.sessions`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is a column")]
+pub struct SessionStatus {
+    pub client_id: String,
+    pub connected: bool,
+    pub principal: Option<String>,
+    pub address: Option<String>,
+    /// `3.1.1` or `5`.
+    pub protocol: String,
+    pub persistent: bool,
+    pub subscriptions: u64,
+    /// Messages waiting for the client.
+    pub queued: u64,
+    /// Since then connected or gone, ms since 1970.
+    pub since_ms: Option<i64>,
+}
+
+/// `system.errors`: a sample; the counts are in `system.rules` and the metrics.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is a column")]
+pub struct ErrorSample {
+    /// Log time, ms since 1970.
+    pub time_ms: i64,
+    pub epoch: u64,
+    pub offset: u64,
+    pub rule: Option<String>,
+    pub sink: Option<String>,
+    pub topic: Option<String>,
+    pub client_id: Option<String>,
+    /// What, with the byte position in the payload where that is known.
+    pub message: String,
+    /// How many alike this one stands for.
+    pub count: u64,
+}
+
+/// The views' names.
+pub const VIEWS: [&str; 6] = ["errors", "metrics", "rules", "sessions", "sinks", "tables"];
+
+/// One view now.
+pub(super) fn view(name: &str, system: &dyn SystemViews) -> Option<RecordBatch> {
+    let batch = match name {
+        "rules" => rules(&system.rules()),
+        "sinks" => sinks(&system.sinks()),
+        "tables" => tables(&system.tables()),
+        "sessions" => sessions(&system.sessions()),
+        "errors" => errors(&system.errors()),
+        "metrics" => metrics(&system.metrics()),
+        _ => return None,
+    };
+    Some(batch)
+}
+
+fn rules(rows: &[RuleStatus]) -> RecordBatch {
+    batch(vec![
+        text("name", rows, |r| Some(&r.name)),
+        flag("enabled", rows, |r| r.enabled),
+        text("owner", rows, |r| Some(&r.owner)),
+        text("dialect", rows, |r| Some(&r.dialect)),
+        text("topic_filter", rows, |r| Some(&r.topic_filter)),
+        count("matched", rows, |r| Some(r.matched)),
+        count("passed", rows, |r| Some(r.passed)),
+        count("delivered", rows, |r| Some(r.delivered)),
+        count("failed", rows, |r| Some(r.failed)),
+        text("last_error", rows, |r| r.last_error.as_deref()),
+        time("last_error_time", rows, |r| r.last_error_ms),
+        text("undefined", rows, |r| Some(&r.undefined)),
+        text("text", rows, |r| Some(&r.text)),
+    ])
+}
+
+fn sinks(rows: &[SinkStatus]) -> RecordBatch {
+    batch(vec![
+        text("name", rows, |r| Some(&r.name)),
+        text("kind", rows, |r| Some(&r.kind)),
+        count("rows", rows, |r| Some(r.rows)),
+        count("taken", rows, |r| Some(r.taken)),
+        count("committed", rows, |r| Some(r.committed)),
+        count("backlog_bytes", rows, |r| Some(r.backlog_bytes)),
+        flag("healthy", rows, |r| r.healthy),
+        text("last_error", rows, |r| r.last_error.as_deref()),
+    ])
+}
+
+fn tables(rows: &[TableStatus]) -> RecordBatch {
+    batch(vec![
+        text("name", rows, |r| Some(&r.name)),
+        text("hash_key", rows, |r| Some(&r.hash_key)),
+        text("range_key", rows, |r| r.range_key.as_deref()),
+        count("ttl_ms", rows, |r| r.ttl_ms),
+        count("rows", rows, |r| Some(r.rows)),
+        count("bytes", rows, |r| Some(r.bytes)),
+    ])
+}
+
+fn sessions(rows: &[SessionStatus]) -> RecordBatch {
+    batch(vec![
+        text("client_id", rows, |r| Some(&r.client_id)),
+        flag("connected", rows, |r| r.connected),
+        text("principal", rows, |r| r.principal.as_deref()),
+        text("address", rows, |r| r.address.as_deref()),
+        text("protocol", rows, |r| Some(&r.protocol)),
+        flag("persistent", rows, |r| r.persistent),
+        count("subscriptions", rows, |r| Some(r.subscriptions)),
+        count("queued", rows, |r| Some(r.queued)),
+        time("since", rows, |r| r.since_ms),
+    ])
+}
+
+fn errors(rows: &[ErrorSample]) -> RecordBatch {
+    batch(vec![
+        time("time", rows, |r| Some(r.time_ms)),
+        count("epoch", rows, |r| Some(r.epoch)),
+        count("offset", rows, |r| Some(r.offset)),
+        text("rule", rows, |r| r.rule.as_deref()),
+        text("sink", rows, |r| r.sink.as_deref()),
+        text("topic", rows, |r| r.topic.as_deref()),
+        text("client_id", rows, |r| r.client_id.as_deref()),
+        text("message", rows, |r| Some(&r.message)),
+        count("count", rows, |r| Some(r.count)),
+    ])
+}
+
+fn metrics(rows: &[Sample]) -> RecordBatch {
+    let values = rows.iter().map(|r| Some(r.value));
+    batch(vec![
+        text("name", rows, |r| Some(&r.name)),
+        text("labels", rows, |r| Some(&r.labels)),
+        (Field::new("value", DataType::Float64, false), Arc::new(values.collect::<Float64Array>())),
+        text("help", rows, |r| Some(&r.help)),
+    ])
+}
+
+type NamedColumn = (Field, ArrayRef);
+
+fn batch(columns: Vec<NamedColumn>) -> RecordBatch {
+    let (fields, arrays): (Vec<Field>, Vec<ArrayRef>) = columns.into_iter().unzip();
+    let schema: SchemaRef = Arc::new(Schema::new(fields));
+    // Every column is built from the same rows, so lengths agree; an empty view is the only other answer there is.
+    RecordBatch::try_new(Arc::clone(&schema), arrays).unwrap_or_else(|_| RecordBatch::new_empty(schema))
+}
+
+fn text<T>(name: &str, rows: &[T], value: impl Fn(&T) -> Option<&str>) -> NamedColumn {
+    let array: StringArray = rows.iter().map(value).collect();
+    (Field::new(name, DataType::Utf8, true), Arc::new(array))
+}
+
+fn flag<T>(name: &str, rows: &[T], value: impl Fn(&T) -> bool) -> NamedColumn {
+    let array: BooleanArray = rows.iter().map(|row| Some(value(row))).collect();
+    (Field::new(name, DataType::Boolean, true), Arc::new(array))
+}
+
+fn count<T>(name: &str, rows: &[T], value: impl Fn(&T) -> Option<u64>) -> NamedColumn {
+    let array: Int64Array = rows.iter().map(|row| value(row).map(|n| i64::try_from(n).unwrap_or(i64::MAX))).collect();
+    (Field::new(name, DataType::Int64, true), Arc::new(array))
+}
+
+fn time<T>(name: &str, rows: &[T], value: impl Fn(&T) -> Option<i64>) -> NamedColumn {
+    let array: TimestampMillisecondArray = rows.iter().map(value).collect();
+    let ty = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+    (Field::new(name, ty, true), Arc::new(array.with_timezone("UTC")))
+}
