@@ -17,10 +17,14 @@ pub use object::Object;
 /// The longest text, in bytes, that an expression may make; anything longer is Undefined.
 pub const MAX_TEXT: usize = 1 << 20;
 /// The most elements of an array that an expression may make; a longer one is Undefined.
-pub const MAX_ELEMENTS: usize = 1 << 17;
+pub const MAX_ELEMENTS: usize = 1 << 20;
+/// How deeply a value may nest to be compared or written. Only SET variables that wrap one another get near.
+pub(crate) const MAX_NESTING: u32 = 1024;
 /// How many values a comparison looks at before it gives up (Undefined): values can share parts, so a small expression
 /// can build one that is astronomically large when spelt out.
 const MAX_COMPARED: u32 = 1 << 20;
+/// As far as [`Value::weight`] counts: beyond the parts that [`MAX_TEXT`] has room for.
+const MAX_WEIGHT: u64 = 1 << 20;
 
 /// A value of the rule language.
 ///
@@ -150,6 +154,14 @@ impl Value {
         }
     }
 
+    /// About how much work it is to write or compare the value: one for each part and each 64 bytes of text. Counting
+    /// ends at [`MAX_WEIGHT`].
+    pub(crate) fn weight(&self) -> u64 {
+        let mut left = MAX_WEIGHT;
+        weigh(self, &mut left, MAX_NESTING);
+        MAX_WEIGHT - left
+    }
+
     /// → String: arrays and objects as compact JSON; none for Null and Undefined, and beyond [`MAX_TEXT`].
     pub fn to_text(&self) -> Option<Cow<'_, str>> {
         match self {
@@ -213,7 +225,7 @@ impl Value {
             return None;
         }
         let mut left = MAX_COMPARED;
-        equal(self, other, &mut left)
+        equal(self, other, &mut left, MAX_NESTING)
     }
 
     /// The order of `<` and its relatives: both sides → Decimal.
@@ -225,9 +237,29 @@ impl Value {
     }
 }
 
-/// Equality of two values that are not Undefined; `None` when `left` runs out.
-fn equal(a: &Value, b: &Value, left: &mut u32) -> Option<bool> {
+fn weigh(value: &Value, left: &mut u64, levels: u32) {
+    let Some(levels) = levels.checked_sub(1).filter(|_| *left > 0) else { return };
+    match value {
+        Value::String(text) => *left = left.saturating_sub(text.len() as u64 / 64),
+        Value::Array(elements) => {
+            *left = left.saturating_sub(1);
+            elements.iter().for_each(|element| weigh(element, left, levels));
+        }
+        Value::Object(object) => {
+            *left = left.saturating_sub(1);
+            for (name, member) in object.iter() {
+                *left = left.saturating_sub(1 + name.len() as u64 / 64);
+                weigh(member, left, levels);
+            }
+        }
+        _ => *left = left.saturating_sub(1),
+    }
+}
+
+/// Equality of two values that are not Undefined; `None` when `left` or the levels run out.
+fn equal(a: &Value, b: &Value, left: &mut u32, levels: u32) -> Option<bool> {
     *left = left.checked_sub(1)?;
+    let levels = levels.checked_sub(1)?;
     Some(match (a, b) {
         (Value::Null, Value::Null) => true,
         (Value::Bool(a), Value::Bool(b)) => a == b,
@@ -242,7 +274,7 @@ fn equal(a: &Value, b: &Value, left: &mut u32) -> Option<bool> {
                 return Some(false);
             }
             for (a, b) in a.iter().zip(b.iter()) {
-                if !equal(a, b, left)? {
+                if !equal(a, b, left, levels)? {
                     return Some(false);
                 }
             }
@@ -257,7 +289,7 @@ fn equal(a: &Value, b: &Value, left: &mut u32) -> Option<bool> {
             }
             for (name, a) in a.iter() {
                 let Some(b) = b.get(name) else { return Some(false) };
-                if !equal(a, b, left)? {
+                if !equal(a, b, left, levels)? {
                     return Some(false);
                 }
             }

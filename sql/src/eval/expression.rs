@@ -148,8 +148,7 @@ impl<'f, 'a> Frame<'f, 'a> {
         let mut result = self.evaluate(first);
         while let Some((op, right)) = spine.pop() {
             let right = self.evaluate(right);
-            let cost = text_cost(&result) + text_cost(&right);
-            if !self.scope.charge(1 + cost) {
+            if !self.scope.charge(1 + operators::cost(op, &result, &right)) {
                 return Value::Undefined;
             }
             result = operators::binary(op, &result, &right, self.scope.dialect());
@@ -163,7 +162,7 @@ impl<'f, 'a> Frame<'f, 'a> {
             return if function.takes(args.len()) { lazy(args, self) } else { Value::Undefined };
         }
         let args: Vec<Value> = args.iter().map(|arg| self.evaluate(arg)).collect();
-        if !self.scope.charge(function.cost() + args.iter().map(text_cost).sum::<u64>()) {
+        if !self.scope.charge(function.cost(&args)) {
             return Value::Undefined;
         }
         function.call(&args, self.scope)
@@ -228,14 +227,4 @@ impl<'f, 'a> Frame<'f, 'a> {
 
 fn negate_if(negated: bool, truth: Option<bool>) -> Value {
     truth.map(|truth| truth != negated).into()
-}
-
-/// Work for handling a value's text.
-fn text_cost(value: &Value) -> u64 {
-    match value {
-        Value::String(text) => text.len() as u64 / 64,
-        Value::Array(elements) => elements.len() as u64 / 8,
-        Value::Object(object) => object.len() as u64 / 8,
-        _ => 0,
-    }
 }

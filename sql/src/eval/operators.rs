@@ -27,6 +27,15 @@ pub(crate) fn binary(op: BinaryOp, left: &Value, right: &Value, dialect: Dialect
     }
 }
 
+/// The work of an operator, in the units of [`super::Scope`].
+pub(super) fn cost(op: BinaryOp, left: &Value, right: &Value) -> u64 {
+    match op {
+        BinaryOp::Eq | BinaryOp::Ne if left.kind() != right.kind() => 0,
+        BinaryOp::Eq | BinaryOp::Ne | BinaryOp::In | BinaryOp::Add | BinaryOp::Concat => left.weight() + right.weight(),
+        _ => 0,
+    }
+}
+
 /// AND and OR. In AWS documents any side that is no boolean makes the result Undefined; native rules follow SQL's
 /// three-valued logic, where the other side may decide alone.
 fn logic(or: bool, left: Option<bool>, right: Option<bool>, dialect: Dialect) -> Value {

@@ -55,9 +55,9 @@ pub enum Failure {
     /// [`MAX_VARIABLES`].
     #[error("more than {MAX_VARIABLES} SET variables")]
     Variables,
-    /// The row's text is beyond the limit.
-    #[error("the row is longer than {limit} bytes")]
-    Row {
+    /// The text of the row, or of an action's parameter, is beyond the limit.
+    #[error("the row or an action's parameter is longer than {limit} bytes")]
+    Length {
         /// The limit.
         limit: usize,
     },

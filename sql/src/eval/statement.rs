@@ -7,7 +7,7 @@ use super::scope::{Failure, Scope};
 use crate::ast::{Expr, ExprKind, Item, Items, Select, Template, TemplatePart};
 use crate::json;
 use crate::message::Message;
-use crate::value::{Object, Value};
+use crate::value::{MAX_TEXT, Object, Value};
 
 /// The longest row, in bytes of JSON.
 const MAX_ROW: usize = 8 << 20;
@@ -31,7 +31,7 @@ impl Body {
             Body::Value(value) => json::to_text(value, MAX_ROW),
             Body::Members(object) => json::to_text(&Value::object(object.clone()), MAX_ROW),
         };
-        text.map(String::into_bytes).ok_or(Failure::Row { limit: MAX_ROW })
+        text.map(String::into_bytes).ok_or(Failure::Length { limit: MAX_ROW })
     }
 }
 
@@ -82,6 +82,10 @@ pub fn template(template: &Template, scope: &Scope<'_>) -> Result<String, Failur
         match part {
             TemplatePart::Text(literal) => text.push_str(literal),
             TemplatePart::Expr(expr) => text.push_str(&frame.evaluate(expr).to_text().unwrap_or_default()),
+        }
+        if text.len() > MAX_TEXT {
+            scope.fail(Failure::Length { limit: MAX_TEXT });
+            break;
         }
     }
     finish(text, scope)

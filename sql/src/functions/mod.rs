@@ -141,9 +141,16 @@ impl Function {
         }
     }
 
-    /// Work of a call, beyond that for its arguments' length.
-    pub(crate) fn cost(&self) -> u64 {
-        if self.name.starts_with("regexp") { 50 } else { 1 }
+    /// The work of a call, in the units of [`Scope`].
+    pub(crate) fn cost(&self, args: &[Value]) -> u64 {
+        match self.name {
+            // These look at no more than they give back.
+            "get" | "isnull" | "isundefined" | "nanvl" => 1,
+            name => {
+                let own = if name.starts_with("regexp") { 500 } else { 1 };
+                own + args.iter().map(Value::weight).sum::<u64>()
+            }
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use super::Since::Always;
 use crate::value::{MAX_TEXT, Value};
 
 /// Steps back in one search.
-const MAX_BACKTRACKS: usize = 100_000;
+const MAX_BACKTRACKS: usize = 50_000;
 /// Bytes of a compiled pattern.
 const MAX_COMPILED: usize = 1 << 20;
 /// Bytes of a pattern's text.

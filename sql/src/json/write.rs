@@ -2,17 +2,18 @@
 
 use std::fmt::Write as _;
 
-use crate::value::Value;
+use crate::value::{MAX_NESTING, Value};
 
-/// The compact JSON text of a value, or `None` if it is longer than `limit` bytes. Undefined members and elements are
+/// The compact JSON text of a value, or `None` if it is longer than `limit` bytes or nested beyond measure. Undefined members and elements are
 /// left out; Undefined alone is the empty text.
 pub fn to_text(value: &Value, limit: usize) -> Option<String> {
     let mut out = String::new();
-    write(value, &mut out, limit)?;
+    write(value, &mut out, limit, MAX_NESTING)?;
     (out.len() <= limit).then_some(out)
 }
 
-fn write(value: &Value, out: &mut String, limit: usize) -> Option<()> {
+fn write(value: &Value, out: &mut String, limit: usize, levels: u32) -> Option<()> {
+    let levels = levels.checked_sub(1)?;
     if out.len() > limit {
         return None;
     }
@@ -31,7 +32,7 @@ fn write(value: &Value, out: &mut String, limit: usize) -> Option<()> {
                 if at > 0 {
                     out.push(',');
                 }
-                write(element, out, limit)?;
+                write(element, out, limit, levels)?;
             }
             out.push(']');
         }
@@ -43,7 +44,7 @@ fn write(value: &Value, out: &mut String, limit: usize) -> Option<()> {
                 }
                 write_string(name, out);
                 out.push(':');
-                write(member, out, limit)?;
+                write(member, out, limit, levels)?;
             }
             out.push('}');
         }
