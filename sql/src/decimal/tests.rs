@@ -142,3 +142,52 @@ fn binary_fractions_only_for_trigonometry() {
     check(Decimal::from_f64(32.0), "32.0");
     assert!(Decimal::from_f64(f64::NAN).is_none());
 }
+
+/// Exact values of small numbers, as multiples of 10^-12.
+fn exact(number: Decimal) -> i128 {
+    number.mantissa * 10_i128.pow(12 - number.scale as u32)
+}
+
+proptest::proptest! {
+    #[test]
+    fn small_sums_and_products_are_exact(a in -10_i128.pow(12)..10_i128.pow(12), b in -10_i128.pow(12)..10_i128.pow(12), s in 0..6, t in 0..6) {
+        let (x, y) = (Decimal { mantissa: a, scale: s }, Decimal { mantissa: b, scale: t });
+        proptest::prop_assert_eq!(exact(x.add(y).unwrap()), exact(x) + exact(y));
+        proptest::prop_assert_eq!(exact(x.subtract(y).unwrap()), exact(x) - exact(y));
+        let product = x.multiply(y).unwrap();
+        proptest::prop_assert_eq!((product.mantissa, product.scale), (a * b, s + t));
+        proptest::prop_assert_eq!(x.compare(y), exact(x).cmp(&exact(y)));
+        if b != 0 {
+            proptest::prop_assert_eq!(exact(x.remainder(y).unwrap()), exact(x) % exact(y));
+        }
+    }
+
+    /// A quotient times its divisor is the dividend, up to one unit of the last of 34 digits.
+    #[test]
+    fn quotients_multiply_back(a in -WHOLE_LIMIT + 1..WHOLE_LIMIT, b in 1..WHOLE_LIMIT, s in -300..300, t in -300..300) {
+        let (x, y) = (Decimal { mantissa: a, scale: s }, Decimal { mantissa: b, scale: t });
+        let back = x.divide(y).unwrap().multiply(y).unwrap();
+        let error = back.subtract(x).unwrap().abs();
+        let unit = x.abs().multiply(d("1E-33")).unwrap();
+        proptest::prop_assert!(error.compare(unit).is_le(), "{} / {}: {}", x, y, back);
+    }
+
+    #[test]
+    fn text_reads_back(mantissa in -WHOLE_LIMIT + 1..WHOLE_LIMIT, scale in -900..900) {
+        let number = Decimal { mantissa, scale };
+        let read = d(&number.to_string());
+        proptest::prop_assert_eq!((read.mantissa, read.scale), (mantissa, scale));
+    }
+
+    /// Sums of any two numbers lie between what truncating and rounding up the smaller one allow.
+    #[test]
+    fn far_sums_are_ordered(a in 1..WHOLE_LIMIT, b in 1..WHOLE_LIMIT, s in -400..400, t in -400..400) {
+        let (x, y) = (Decimal { mantissa: a, scale: s }, Decimal { mantissa: b, scale: t });
+        let sum = x.add(y).unwrap();
+        proptest::prop_assert!(sum.compare(x).is_ge() && sum.compare(y).is_ge());
+        let difference = x.subtract(y).unwrap();
+        proptest::prop_assert!(difference.compare(x).is_le());
+        proptest::prop_assert_eq!(difference.compare(Decimal::ZERO), x.compare(y));
+        proptest::prop_assert_eq!(sum, y.add(x).unwrap());
+    }
+}

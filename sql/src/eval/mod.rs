@@ -19,4 +19,6 @@ pub use statement::{Body, assemble, bind, matches, project, run, template, topic
 pub(crate) use operators::binary;
 
 #[cfg(test)]
+mod any_input;
+#[cfg(test)]
 mod tests;
