@@ -1,4 +1,5 @@
-//! Addition, subtraction, multiplication, division and remainder. Results have the scales `BigDecimal` gives them.
+//! Addition, subtraction, multiplication, division and remainder. Results have the scales `BigDecimal` gives them;
+//! `None` is a result beyond 1E+1000, or a division by zero.
 
 use super::wide::{Wide, digits, power_of_ten};
 use super::{Decimal, MAX_DIGITS, round};
@@ -15,7 +16,7 @@ impl Decimal {
     }
 
     /// The sum.
-    pub fn add(self, other: Decimal) -> Option<Decimal> {
+    pub fn checked_add(self, other: Decimal) -> Option<Decimal> {
         let (coarse, fine) = if self.scale <= other.scale { (self, other) } else { (other, self) };
         let shift = fine.scale.abs_diff(coarse.scale);
         if coarse.mantissa == 0 {
@@ -62,19 +63,19 @@ impl Decimal {
     }
 
     /// The difference.
-    pub fn subtract(self, other: Decimal) -> Option<Decimal> {
-        self.add(other.negate())
+    pub fn checked_sub(self, other: Decimal) -> Option<Decimal> {
+        self.checked_add(other.negate())
     }
 
     /// The product.
-    pub fn multiply(self, other: Decimal) -> Option<Decimal> {
+    pub fn checked_mul(self, other: Decimal) -> Option<Decimal> {
         let product = Wide::product(self.mantissa.unsigned_abs(), other.mantissa.unsigned_abs());
         let negative = (self.mantissa < 0) != (other.mantissa < 0);
         round(negative, product, i64::from(self.scale) + i64::from(other.scale), false)
     }
 
     /// The quotient; `None` by zero.
-    pub fn divide(self, other: Decimal) -> Option<Decimal> {
+    pub fn checked_div(self, other: Decimal) -> Option<Decimal> {
         if other.mantissa == 0 {
             return None;
         }
@@ -99,7 +100,7 @@ impl Decimal {
     }
 
     /// What is left of dividing to a whole number toward zero: it has the sign of `self`. `None` by zero. Exact.
-    pub fn remainder(self, other: Decimal) -> Option<Decimal> {
+    pub fn checked_rem(self, other: Decimal) -> Option<Decimal> {
         if other.mantissa == 0 {
             return None;
         }

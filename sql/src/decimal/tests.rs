@@ -59,50 +59,50 @@ fn halves_go_to_even() {
 
 #[test]
 fn sums() {
-    check(d("0.1").add(d("0.2")), "0.3");
-    check(d("2.50").add(d("2.5")), "5.00");
-    check(d("9999999999999999999999999999999999").add(d("1")), "1.000000000000000000000000000000000E+34");
-    check(d("1E+20").add(d("1E-20")), "100000000000000000000.0000000000000");
-    check(d("1E+20").subtract(d("1E-20")), "100000000000000000000.0000000000000");
-    check(d("1E+20").subtract(d("1E-13")), "99999999999999999999.9999999999999");
-    check(d("1").subtract(d("1E-900")), "1.000000000000000000000000000000000");
-    check(d("1E+900").add(d("1E-900")), "1.000000000000000000000000000000000E+900");
-    check(d("1E-900").subtract(d("1E+900")), "-1.000000000000000000000000000000000E+900");
-    check(d("0").add(d("2.5")), "2.5");
-    check(d("1").add(d("0.00")), "1.00");
-    check(d("1E-30").subtract(d("0.5")), "-0.499999999999999999999999999999");
-    check(d("-5").add(d("5")), "0");
-    assert!(d("9E999").add(d("9E999")).is_none());
+    check(d("0.1").checked_add(d("0.2")), "0.3");
+    check(d("2.50").checked_add(d("2.5")), "5.00");
+    check(d("9999999999999999999999999999999999").checked_add(d("1")), "1.000000000000000000000000000000000E+34");
+    check(d("1E+20").checked_add(d("1E-20")), "100000000000000000000.0000000000000");
+    check(d("1E+20").checked_sub(d("1E-20")), "100000000000000000000.0000000000000");
+    check(d("1E+20").checked_sub(d("1E-13")), "99999999999999999999.9999999999999");
+    check(d("1").checked_sub(d("1E-900")), "1.000000000000000000000000000000000");
+    check(d("1E+900").checked_add(d("1E-900")), "1.000000000000000000000000000000000E+900");
+    check(d("1E-900").checked_sub(d("1E+900")), "-1.000000000000000000000000000000000E+900");
+    check(d("0").checked_add(d("2.5")), "2.5");
+    check(d("1").checked_add(d("0.00")), "1.00");
+    check(d("1E-30").checked_sub(d("0.5")), "-0.499999999999999999999999999999");
+    check(d("-5").checked_add(d("5")), "0");
+    assert!(d("9E999").checked_add(d("9E999")).is_none());
 }
 
 #[test]
 fn products_and_quotients() {
-    check(d("2.5").multiply(d("2.5")), "6.25");
-    check(d("-4").multiply(d("3")), "-12");
+    check(d("2.5").checked_mul(d("2.5")), "6.25");
+    check(d("-4").checked_mul(d("3")), "-12");
     check(
-        d("9999999999999999999999999999999999").multiply(d("9999999999999999999999999999999999")),
+        d("9999999999999999999999999999999999").checked_mul(d("9999999999999999999999999999999999")),
         "9.999999999999999999999999999999998E+67",
     );
-    check(d("10.1").divide(d("3")), "3.366666666666666666666666666666667");
-    check(d("10.0").divide(d("4")), "2.5");
-    check(d("6").divide(d("2")), "3");
-    check(d("1").divide(d("3")), "0.3333333333333333333333333333333333");
-    check(d("39.0").divide(d("100")), "0.39");
-    check(d("0").divide(d("4.00")), "0E+2");
-    check(d("1E-999").divide(d("10")), "0");
-    assert!(d("1").divide(d("0.0")).is_none());
-    assert!(d("1E999").divide(d("1E-999")).is_none());
+    check(d("10.1").checked_div(d("3")), "3.366666666666666666666666666666667");
+    check(d("10.0").checked_div(d("4")), "2.5");
+    check(d("6").checked_div(d("2")), "3");
+    check(d("1").checked_div(d("3")), "0.3333333333333333333333333333333333");
+    check(d("39.0").checked_div(d("100")), "0.39");
+    check(d("0").checked_div(d("4.00")), "0E+2");
+    check(d("1E-999").checked_div(d("10")), "0");
+    assert!(d("1").checked_div(d("0.0")).is_none());
+    assert!(d("1E999").checked_div(d("1E-999")).is_none());
 }
 
 #[test]
 fn remainders_are_exact_and_keep_the_sign() {
-    check(d("8.5").remainder(d("3")), "2.5");
-    check(d("-7").remainder(d("3")), "-1");
-    check(d("7").remainder(d("-3")), "1");
-    check(d("1E+900").remainder(d("7")), "1");
-    check(d("2.5").remainder(d("1E+900")), "2.5");
-    check(d("5").remainder(d("0.3")), "0.2");
-    assert!(d("1").remainder(d("0")).is_none());
+    check(d("8.5").checked_rem(d("3")), "2.5");
+    check(d("-7").checked_rem(d("3")), "-1");
+    check(d("7").checked_rem(d("-3")), "1");
+    check(d("1E+900").checked_rem(d("7")), "1");
+    check(d("2.5").checked_rem(d("1E+900")), "2.5");
+    check(d("5").checked_rem(d("0.3")), "0.2");
+    assert!(d("1").checked_rem(d("0")).is_none());
 }
 
 #[test]
@@ -152,13 +152,13 @@ proptest::proptest! {
     #[test]
     fn small_sums_and_products_are_exact(a in -10_i128.pow(12)..10_i128.pow(12), b in -10_i128.pow(12)..10_i128.pow(12), s in 0..6, t in 0..6) {
         let (x, y) = (Decimal { mantissa: a, scale: s }, Decimal { mantissa: b, scale: t });
-        proptest::prop_assert_eq!(exact(x.add(y).unwrap()), exact(x) + exact(y));
-        proptest::prop_assert_eq!(exact(x.subtract(y).unwrap()), exact(x) - exact(y));
-        let product = x.multiply(y).unwrap();
+        proptest::prop_assert_eq!(exact(x.checked_add(y).unwrap()), exact(x) + exact(y));
+        proptest::prop_assert_eq!(exact(x.checked_sub(y).unwrap()), exact(x) - exact(y));
+        let product = x.checked_mul(y).unwrap();
         proptest::prop_assert_eq!((product.mantissa, product.scale), (a * b, s + t));
         proptest::prop_assert_eq!(x.compare(y), exact(x).cmp(&exact(y)));
         if b != 0 {
-            proptest::prop_assert_eq!(exact(x.remainder(y).unwrap()), exact(x) % exact(y));
+            proptest::prop_assert_eq!(exact(x.checked_rem(y).unwrap()), exact(x) % exact(y));
         }
     }
 
@@ -166,9 +166,9 @@ proptest::proptest! {
     #[test]
     fn quotients_multiply_back(a in -WHOLE_LIMIT + 1..WHOLE_LIMIT, b in 1..WHOLE_LIMIT, s in -300..300, t in -300..300) {
         let (x, y) = (Decimal { mantissa: a, scale: s }, Decimal { mantissa: b, scale: t });
-        let back = x.divide(y).unwrap().multiply(y).unwrap();
-        let error = back.subtract(x).unwrap().abs();
-        let unit = x.abs().multiply(d("1E-33")).unwrap();
+        let back = x.checked_div(y).unwrap().checked_mul(y).unwrap();
+        let error = back.checked_sub(x).unwrap().abs();
+        let unit = x.abs().checked_mul(d("1E-33")).unwrap();
         proptest::prop_assert!(error.compare(unit).is_le(), "{} / {}: {}", x, y, back);
     }
 
@@ -183,11 +183,11 @@ proptest::proptest! {
     #[test]
     fn far_sums_are_ordered(a in 1..WHOLE_LIMIT, b in 1..WHOLE_LIMIT, s in -400..400, t in -400..400) {
         let (x, y) = (Decimal { mantissa: a, scale: s }, Decimal { mantissa: b, scale: t });
-        let sum = x.add(y).unwrap();
+        let sum = x.checked_add(y).unwrap();
         proptest::prop_assert!(sum.compare(x).is_ge() && sum.compare(y).is_ge());
-        let difference = x.subtract(y).unwrap();
+        let difference = x.checked_sub(y).unwrap();
         proptest::prop_assert!(difference.compare(x).is_le());
         proptest::prop_assert_eq!(difference.compare(Decimal::ZERO), x.compare(y));
-        proptest::prop_assert_eq!(sum, y.add(x).unwrap());
+        proptest::prop_assert_eq!(sum, y.checked_add(x).unwrap());
     }
 }

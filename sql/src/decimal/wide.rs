@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 /// Powers of ten that fit 128 bits: 10^0 to 10^38.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks the bounds")]
 const POWERS: [u128; 39] = {
     let mut table = [1_u128; 39];
     let mut at = 1;

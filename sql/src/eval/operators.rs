@@ -19,11 +19,11 @@ pub(crate) fn binary(op: BinaryOp, left: &Value, right: &Value, dialect: Dialect
         BinaryOp::In => contains(left, right),
         BinaryOp::Add => add(left, right),
         BinaryOp::Concat => join(left, right),
-        BinaryOp::Sub => arithmetic(left, right, i128::checked_sub, Decimal::subtract),
-        BinaryOp::Mul => arithmetic(left, right, i128::checked_mul, Decimal::multiply),
-        BinaryOp::Rem => arithmetic(left, right, i128::checked_rem, Decimal::remainder),
-        BinaryOp::Div if dialect == Dialect::Native => Value::decimal(decimals(left, right, Decimal::divide)),
-        BinaryOp::Div => arithmetic(left, right, i128::checked_div, Decimal::divide),
+        BinaryOp::Sub => arithmetic(left, right, i128::checked_sub, Decimal::checked_sub),
+        BinaryOp::Mul => arithmetic(left, right, i128::checked_mul, Decimal::checked_mul),
+        BinaryOp::Rem => arithmetic(left, right, i128::checked_rem, Decimal::checked_rem),
+        BinaryOp::Div if dialect == Dialect::Native => Value::decimal(decimals(left, right, Decimal::checked_div)),
+        BinaryOp::Div => arithmetic(left, right, i128::checked_div, Decimal::checked_div),
     }
 }
 
@@ -62,7 +62,7 @@ fn add(left: &Value, right: &Value) -> Value {
     if matches!(left, Value::String(_)) || matches!(right, Value::String(_)) {
         join(left, right)
     } else {
-        arithmetic(left, right, i128::checked_add, Decimal::add)
+        arithmetic(left, right, i128::checked_add, Decimal::checked_add)
     }
 }
 

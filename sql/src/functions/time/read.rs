@@ -198,7 +198,7 @@ fn gmt_offset<'t>(text: &'t str, full: bool, fields: &mut Fields) -> Option<&'t 
         return Some(rest);
     }
     let padded;
-    let two_digits = rest.bytes().nth(2).is_some_and(|byte| byte.is_ascii_digit());
+    let two_digits = rest.as_bytes().get(2).is_some_and(u8::is_ascii_digit);
     let (spelt, skipped) = if full || two_digits {
         (rest, 0)
     } else {
