@@ -3,6 +3,8 @@
 //! Every search is bounded: in the size of the compiled pattern, in steps back, in matches and in the length of what
 //! it makes. A pattern that does not compile, or a search beyond its bounds, is Undefined.
 
+mod java;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -45,13 +47,15 @@ fn compile(pattern: &str) -> Option<Rc<Regex>> {
         if kept.len() == MAX_KEPT {
             kept.clear();
         }
-        let regex = RegexBuilder::new(pattern)
-            .backtrack_limit(MAX_BACKTRACKS)
-            .delegate_size_limit(MAX_COMPILED)
-            .delegate_dfa_size_limit(MAX_COMPILED)
-            .build()
-            .ok()
-            .map(Rc::new);
+        let regex = java::translate(pattern).and_then(|pattern| {
+            RegexBuilder::new(&pattern)
+                .backtrack_limit(MAX_BACKTRACKS)
+                .delegate_size_limit(MAX_COMPILED)
+                .delegate_dfa_size_limit(MAX_COMPILED)
+                .build()
+                .ok()
+                .map(Rc::new)
+        });
         kept.insert(pattern.to_owned(), regex.clone());
         regex
     })
