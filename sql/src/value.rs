@@ -162,6 +162,11 @@ impl Value {
         MAX_WEIGHT - left
     }
 
+    /// The weight if it is text; other values are looked at in one step.
+    pub(crate) fn text_weight(&self) -> u64 {
+        if let Value::String(text) = self { text.len() as u64 / 64 } else { 0 }
+    }
+
     /// → String: arrays and objects as compact JSON; none for Null and Undefined, and beyond [`MAX_TEXT`].
     pub fn to_text(&self) -> Option<Cow<'_, str>> {
         match self {

@@ -1,6 +1,6 @@
 //! Runs files of examples: a statement, a message, and what must come out. The same files judge every evaluation path.
 //!
-//! One JSON object a line. `id`, `section`, `sqlVersion`, `sql`, `topic`, and `payload` (JSON; the message's bytes are
+//! One JSON object a line. `id`, `section`, `sqlVersion` (or `native`), `sql`, `topic`, and `payload` (JSON; its bytes are
 //! its text) or `payload_base64`. Of the message: `clientid`, `principal`, `accountid`, `sourceip`, `mqtt5`,
 //! `protocol: "http"`, `basic_ingest_rule`. For external functions `stubs`: name, arguments, result. What must come
 //! out is exactly one of

@@ -72,14 +72,28 @@ impl<'f, 'a> Frame<'f, 'a> {
     fn compound(&self, expr: &Expr) -> Value {
         match &expr.kind {
             ExprKind::Member { of, name } => self.evaluate(of).member(name),
-            ExprKind::Index { of, index } => functions::get(&self.evaluate(of), &self.evaluate(index)),
+            ExprKind::Index { of, index } => {
+                let of = self.evaluate(of);
+                if self.scope.charge(of.text_weight()) {
+                    functions::get(&of, &self.evaluate(index))
+                } else {
+                    Value::Undefined
+                }
+            }
             ExprKind::Unary { op: UnaryOp::Neg, operand } => operators::negate(&self.evaluate(operand)),
             ExprKind::Unary { op: UnaryOp::Not, operand } => {
                 self.evaluate(operand).to_bool().map(|truth| !truth).into()
             }
             ExprKind::Binary { .. } => self.chain(expr),
             ExprKind::Call { function, args } => self.call(function, args),
-            ExprKind::Cast { operand, to } => cast::cast(&self.evaluate(operand), *to, self.scope.dialect()),
+            ExprKind::Cast { operand, to } => {
+                let operand = self.evaluate(operand);
+                if self.scope.charge(operand.weight()) {
+                    cast::cast(&operand, *to, self.scope.dialect())
+                } else {
+                    Value::Undefined
+                }
+            }
             ExprKind::Case { operand, branches, otherwise } => {
                 self.case(operand.as_deref(), branches, otherwise.as_deref())
             }

@@ -32,7 +32,7 @@ pub(super) fn cost(op: BinaryOp, left: &Value, right: &Value) -> u64 {
     match op {
         BinaryOp::Eq | BinaryOp::Ne if left.kind() != right.kind() => 0,
         BinaryOp::Eq | BinaryOp::Ne | BinaryOp::In | BinaryOp::Add | BinaryOp::Concat => left.weight() + right.weight(),
-        _ => 0,
+        _ => left.text_weight() + right.text_weight(),
     }
 }
 

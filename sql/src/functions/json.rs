@@ -12,7 +12,7 @@ use super::{ANY, Function, Purity};
 use crate::ast::{Expr, ExprKind};
 use crate::eval::{Frame, Scope};
 use crate::json;
-use crate::value::{MAX_TEXT, Object, Value};
+use crate::value::{MAX_ELEMENTS, MAX_TEXT, Object, Value};
 
 /// `transform` takes no more than this, in bytes of JSON.
 const MAX_TRANSFORM: usize = 128 << 10;
@@ -123,7 +123,8 @@ fn transform(args: &[Value]) -> Value {
         return Value::Undefined;
     };
     let fits = |value: Option<&Value>| value.is_some_and(|value| json::to_text(value, MAX_TRANSFORM).is_some());
-    if &**mode != "enrichArray" || !fits(args.get(1)) || !fits(args.get(2)) {
+    let members = elements.len().saturating_mul(attributes.len());
+    if &**mode != "enrichArray" || !fits(args.get(1)) || !fits(args.get(2)) || members > MAX_ELEMENTS {
         return Value::Undefined;
     }
     let enriched: Option<Vec<Value>> = elements.iter().map(|element| enrich(element, attributes)).collect();

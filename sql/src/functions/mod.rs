@@ -145,7 +145,7 @@ impl Function {
     pub(crate) fn cost(&self, args: &[Value]) -> u64 {
         match self.name {
             // These look at no more than they give back.
-            "get" | "isnull" | "isundefined" | "nanvl" => 1,
+            "get" | "isnull" | "isundefined" | "nanvl" => 1 + args.first().map_or(0, Value::text_weight),
             name => {
                 let own = if name.starts_with("regexp") { 500 } else { 1 };
                 own + args.iter().map(Value::weight).sum::<u64>()

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::Since::{Always, V2016};
 use super::{ANY, Function};
-use crate::value::{MAX_TEXT, Value};
+use crate::value::{MAX_ELEMENTS, MAX_TEXT, Value};
 
 /// The most blanks `lpad` and `rpad` add.
 const MAX_PAD: i64 = 1000;
@@ -54,6 +54,10 @@ fn chr(args: &[Value]) -> Value {
 /// Texts one after the other; with an array among the arguments, one array of all elements and scalars.
 fn concat(args: &[Value]) -> Value {
     if args.iter().any(|arg| matches!(arg, Value::Array(_))) {
+        let length = |arg: &Value| if let Value::Array(elements) = arg { elements.len() } else { 1 };
+        if args.iter().map(length).sum::<usize>() > MAX_ELEMENTS {
+            return Value::Undefined;
+        }
         let mut elements = Vec::new();
         for arg in args {
             match arg {
