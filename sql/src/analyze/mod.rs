@@ -1,1 +1,29 @@
-//! Tree to checked rule.
+//! Tree to checked rule: which functions exist and what they take, what may stand in a windowed rule, what a rule reads,
+//! AWS documents and native files as a whole, and whether the destinations of a rule exist.
+//!
+//! It knows the function registry and the tree; it does not evaluate anything, and the catalog is a trait to it.
+
+mod actions;
+mod calls;
+mod catalog;
+mod document;
+mod file;
+mod reads;
+mod rule;
+mod window;
+
+use crate::ast::{Dialect, Select};
+use crate::diagnostic::Diagnostic;
+
+pub use catalog::{CatalogView, DEAD_LETTERS, Objects, check};
+pub use document::{parse_document, read_document};
+pub use file::{Reading, parse_file, read, read_file};
+pub use reads::{Path, Reads, paths, reads};
+
+/// What is wrong with a statement beyond its grammar: unknown functions, numbers of arguments, versions, aggregates out
+/// of place, filters that match nothing. (Rules read from files and documents are checked already.)
+pub fn check_select(select: &Select, dialect: Dialect) -> Vec<Diagnostic> {
+    let mut diagnostics = Vec::new();
+    rule::check_select(select, dialect, &mut diagnostics);
+    diagnostics
+}

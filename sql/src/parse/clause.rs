@@ -9,6 +9,8 @@ use super::parser::{Failed, Parse, Parser};
 
 /// The shortest window: `window_start` is in milliseconds.
 const MIN_WINDOW_US: u64 = 1_000;
+/// Stands for a window that is refused.
+const UNREADABLE: Window = Window::Tumble { width_us: 10_000_000 };
 /// The longest window: a year.
 const MAX_WINDOW_US: u64 = 366 * 86_400 * 1_000_000;
 
@@ -78,19 +80,25 @@ impl Parser<'_> {
     }
 
     fn group_by(&mut self, select: &mut Select) -> Parse<()> {
+        let mut windows = false;
         loop {
             let opens = matches!(self.peek_second().kind, Kind::Sign("("));
             let start = self.peek().span;
             if opens && self.at_word("tumble") {
-                let window = self.tumble()?;
-                if select.window.replace(window).is_some() {
+                let window = self.tumble();
+                // A window that could not be read is still one: its aggregates are not to blame.
+                select.window = select.window.or(Some(UNREADABLE));
+                let window = window?;
+                if std::mem::replace(&mut windows, true) {
                     let message = "a rule has one window";
                     self.report(Diagnostic::error("window", start, message).help("write a rule for each window"));
                 }
+                select.window = Some(window);
             } else if opens && (self.at_word("hop") || self.at_word("session")) {
                 let token = self.advance();
                 let name = self.source(token).to_ascii_lowercase();
                 self.advance();
+                select.window = Some(UNREADABLE);
                 self.skip_until(|_, token| token.kind == Kind::Sign(")"));
                 self.expect_sign(")")?;
                 let span = Span { start: start.start, end: self.last_end };
@@ -117,7 +125,7 @@ impl Parser<'_> {
                 return Err(Failed);
             }
         }
-        let (width_us, span) = self.interval("how long a window is: INTERVAL '10 seconds'")?;
+        let (width_us, span) = self.interval("an interval such as INTERVAL '10 seconds'")?;
         self.expect_sign(")")?;
         if !(MIN_WINDOW_US..=MAX_WINDOW_US).contains(&width_us) || !width_us.is_multiple_of(MIN_WINDOW_US) {
             let message = "a window is between 1 millisecond and 366 days long, in whole milliseconds";

@@ -180,15 +180,12 @@ impl Parser<'_> {
             self.height = height;
             return Ok(ExprKind::InList { value: Box::new(left), list, negated });
         }
-        let parenthesis = self.at_sign("(").then(|| self.peek().span);
+        let parenthesis = self.at_sign("(");
         let right = match self.binary(SUM) {
             Ok(right) => right,
             Err(failed) => {
-                if let (Some(span), Some(last)) = (parenthesis, self.diagnostics.last_mut())
-                    && last.help.is_none()
-                    && !select_follows
-                {
-                    last.labels.push((span, "a list is written in square brackets: x IN [1, 2]".into()));
+                if let (true, Some(last)) = (parenthesis && !select_follows, self.diagnostics.last_mut()) {
+                    last.help.get_or_insert_with(|| "a list is written in square brackets: x IN [1, 2]".into());
                 }
                 return Err(failed);
             }

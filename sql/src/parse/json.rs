@@ -186,7 +186,7 @@ impl Reader<'_> {
                 self.open.pop();
                 kind
             }
-            Some('"') => JsonKind::String(self.string()),
+            Some('"' | '\'') => JsonKind::String(self.string()),
             Some(c) if c == '-' || c.is_ascii_digit() => self.number(),
             _ => self.word(),
         };
@@ -204,7 +204,7 @@ impl Reader<'_> {
                     self.at += 1;
                     return members;
                 }
-                Some('"') => {
+                Some('"' | '\'') => {
                     let member = self.member();
                     if let Some(open) = self.open.last_mut() {
                         open.first_member.get_or_insert_with(|| member.name.clone());
@@ -315,7 +315,7 @@ impl Reader<'_> {
             Some(c) => {
                 // Where the comma belongs: right after the value.
                 let end = self.text.get(..self.at).unwrap_or_default().trim_end().len();
-                if c == '"' || (close == ']' && matches!(c, '{' | '[')) {
+                if matches!(c, '"' | '\'') || (close == ']' && matches!(c, '{' | '[')) {
                     let help = "write `,` between two members or elements";
                     self.error(Span { start: end, end }, "a comma is missing here".into(), Some(help.into()));
                 } else if matches!(c, '{' | '[') && self.in_array() {
@@ -424,13 +424,18 @@ impl Reader<'_> {
     fn string(&mut self) -> Extract {
         let mut out = Extract::default();
         let start = self.at;
+        let quote = self.peek();
         self.at += 1;
         loop {
             let at = self.at;
             match self.peek() {
-                Some('"') => {
+                Some(c) if Some(c) == quote => {
                     out.close(at);
                     self.at += 1;
+                    if c == '\'' {
+                        let span = Span { start, end: self.at };
+                        self.error(span, "a text is in double quotes".into(), Some("write \"…\"".into()));
+                    }
                     return out;
                 }
                 None | Some('\n') => {

@@ -41,9 +41,7 @@ impl Extract {
     /// A span of the text as a span of the source.
     pub fn span(&self, span: Span) -> Span {
         let start = self.source(span.start);
-        // The end is where the last character ends, not where the next begins: an escape may stand between them.
-        let end = if span.end > span.start { self.source(span.end - 1) + 1 } else { start };
-        Span { start, end: end.max(start) }
+        Span { start, end: self.source(span.end).max(start) }
     }
 }
 

@@ -19,8 +19,7 @@ mod template;
 use crate::ast::{Dialect, Expr, Select, Template};
 use crate::diagnostic::Diagnostic;
 
-pub(crate) use json::{Json, JsonKind, read as read_json};
-pub(crate) use literal::{Extract, interval_text};
+pub(crate) use json::{Json, JsonKind, Member, read as read_json};
 pub(crate) use native::statements;
 pub use native::{CREDENTIAL_WORDS, is_credential};
 pub(crate) use parser::Parser;

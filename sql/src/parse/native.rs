@@ -170,7 +170,7 @@ impl Parser<'_> {
         loop {
             if self.at_words("PRIMARY", "KEY") {
                 let found = self.primary_key()?;
-                if key.is_some() {
+                if key.is_some() && !self.diagnostics.iter().any(|earlier| earlier.span.start == found.1.start) {
                     self.report(Diagnostic::error("key", found.1, "PRIMARY KEY stands twice"));
                 }
                 key = Some(found);
@@ -181,7 +181,15 @@ impl Parser<'_> {
                 self.not_available(span, "INDEX is", "put what you look up by into the PRIMARY KEY");
             } else {
                 let column = self.column(&columns)?;
-                columns.push(column);
+                if self.at_words("PRIMARY", "KEY") {
+                    key = key.or(Some(self.key_of_column(&column)));
+                    columns.push(column);
+                    if self.at_words("PRIMARY", "KEY") {
+                        continue;
+                    }
+                } else {
+                    columns.push(column);
+                }
             }
             if !self.eat_sign(",") {
                 break;
@@ -203,6 +211,24 @@ impl Parser<'_> {
         }
         table.text = Arc::from(super::print_statement(&Statement::Table(table.clone())));
         Ok(table)
+    }
+
+    /// `id VARCHAR PRIMARY KEY`, as other SQLs have it: reported, and taken for what it means.
+    fn key_of_column(&mut self, column: &ColumnDef) -> (Vec<(Arc<str>, Span)>, Span) {
+        let start = self.peek().span.start;
+        let lists = {
+            let third = self.peek_third();
+            third.kind == Kind::Sign("(")
+        };
+        if !lists {
+            self.advance();
+            self.advance();
+        }
+        let span = Span { start, end: self.last_end.max(start) };
+        let message = "PRIMARY KEY stands apart from the columns, after a comma";
+        let help = format!("write {} …, PRIMARY KEY ({})", column.name, column.name);
+        self.report(Diagnostic::error("key", span, message).help(help));
+        (vec![(column.name.clone(), span)], span)
     }
 
     fn primary_key(&mut self) -> Parse<(Vec<(Arc<str>, Span)>, Span)> {

@@ -20,6 +20,13 @@ pub(crate) type Parse<T> = Result<T, Failed>;
 pub(super) const CLAUSES: [&str; 12] =
     ["FROM", "WHERE", "GROUP", "HAVING", "INTO", "AFTER", "UNLESS", "PARTITION", "EMIT", "LATENESS", "LATE", "ON"];
 
+/// Keywords that an unexpected word may have been meant to be.
+const WORDS: [&str; 24] = [
+    "SELECT", "FROM", "WHERE", "GROUP", "HAVING", "INTO", "CREATE", "REPLACE", "DROP", "TABLE", "SINK", "RULE", "PRIMARY",
+    "WITH", "TOPIC", "RETAIN", "ERROR", "INTERVAL", "SECRET", "EXISTS", "BETWEEN", "THEN", "ELSE", "WHEN",
+];
+
+/// Where the parser is in a text, and what it found wrong so far.
 pub(crate) struct Parser<'a> {
     pub text: &'a str,
     pub dialect: Dialect,
@@ -31,6 +38,8 @@ pub(crate) struct Parser<'a> {
     token: Option<Token>,
     /// End of the last token that was taken.
     pub last_end: usize,
+    /// The text in quotes that was taken last.
+    last_text: Option<Span>,
     depth: u32,
     /// Height of the expression parsed last.
     pub height: u32,
@@ -53,6 +62,7 @@ impl<'a> Parser<'a> {
             lexer: Lexer::new(text, dialect, at),
             token: None,
             last_end: at,
+            last_text: None,
             depth: 0,
             height: 0,
             open_cases: 0,
@@ -129,6 +139,9 @@ impl<'a> Parser<'a> {
         if token.kind != Kind::End {
             self.token = None;
             self.last_end = token.span.end;
+        }
+        if token.kind == Kind::String {
+            self.last_text = Some(token.span);
         }
         token
     }
@@ -282,7 +295,16 @@ impl<'a> Parser<'a> {
         };
         let span = if token.kind == Kind::End { Span { start: self.last_end, end: self.last_end } } else { token.span };
         let help = self.advice(token);
-        self.report(Diagnostic::error("syntax", span, format!("expected {expected}, {found}")).maybe_help(help));
+        let mut diagnostic = Diagnostic::error("syntax", span, format!("expected {expected}, {found}")).maybe_help(help);
+        // Right after a closing quote: most likely that quote was meant to open a text.
+        if let Some(text) = self.last_text
+            && text.end == token.span.start
+            && token.kind == Kind::Word
+        {
+            diagnostic.help = Some("is a quote missing before it?".into());
+            diagnostic.labels.push((text, "this text ends there".into()));
+        }
+        self.report(diagnostic);
     }
 
     /// What the writer of an unexpected token may have meant.
@@ -310,7 +332,7 @@ impl<'a> Parser<'a> {
             }
             "WINDOW" | "OVER" => "windows are written in GROUP BY: tumble(INTERVAL '10 seconds')".into(),
             _ => {
-                let words = ["SELECT", "FROM", "WHERE", "AS", "AND", "OR", "GROUP", "HAVING", "INTO", "BY"];
+                let words: &[&str] = if native { &WORDS } else { &["SELECT", "FROM", "WHERE", "THEN", "ELSE", "WHEN"] };
                 let meant = suggest::nearest(&upper, words.iter().copied())?;
                 format!("did you mean {meant}?")
             }

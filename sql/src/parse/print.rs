@@ -410,6 +410,13 @@ impl Printer {
 
     fn item(&mut self, item: &Item) {
         self.expr(&item.expr, 0);
+        // `a.from` is called `from`, which AWS rules cannot write after AS.
+        if self.dialect != Dialect::Native
+            && let (ExprKind::Member { name, .. }, Some([alias])) = (&item.expr.kind, item.alias.as_deref())
+            && name == alias
+        {
+            return;
+        }
         for (index, name) in item.alias.iter().flatten().enumerate() {
             if index == 0 {
                 self.push(" AS ");

@@ -1,0 +1,161 @@
+//! The checks of one rule, and the last step of making it: taking a windowed rule apart.
+
+use crate::ast::{Dialect, Expr, ExprKind, Items, Select, Span, Template, TemplatePart};
+use crate::diagnostic::Diagnostic;
+use crate::rule::{Rule, Target};
+use crate::topic::TopicFilter;
+
+use super::calls::{self, NO_WINDOW, Place};
+use super::window;
+
+/// Checks a rule, and takes it apart if it is windowed and nothing is wrong. `sound`: its text was without mistakes.
+pub(super) fn finish(rule: &mut Rule, sound: bool, out: &mut Vec<Diagnostic>) {
+    let before = out.len();
+    check_statement(&rule.select, rule.dialect, false, out);
+    let place = Place {
+        dialect: rule.dialect,
+        filter: rule.filter.as_ref(),
+        no_aggregates: if rule.select.window.is_some() { None } else { Some("templates have one message each") },
+        external: false,
+    };
+    for action in rule.actions.iter().chain(&rule.error_action) {
+        for template in action.templates() {
+            template.exprs().for_each(|expr| calls::check(expr, place, out));
+        }
+        if let Target::Topic { topic, .. } = &action.target {
+            check_topic(topic, action.span, out);
+        }
+    }
+    if sound && rule.select.window.is_some() && !out.iter().skip(before).any(Diagnostic::is_error) {
+        window::take_apart(rule, out);
+    }
+}
+
+/// The checks of a statement; what asks other systems is allowed (tests bring stubs).
+pub(super) fn check_select(select: &Select, dialect: Dialect, out: &mut Vec<Diagnostic>) {
+    check_statement(select, dialect, true, out);
+}
+
+fn check_statement(select: &Select, dialect: Dialect, external: bool, out: &mut Vec<Diagnostic>) {
+    let filter = select.from.as_ref().and_then(|(text, _)| TopicFilter::new(text).ok());
+    let windowed = select.window.is_some();
+    let in_items = if windowed { None } else { Some(NO_WINDOW) };
+    let place = Place { dialect, filter: filter.as_ref(), no_aggregates: in_items, external };
+    let per_message = |reason| Place { no_aggregates: Some(reason), ..place };
+    for (_, expr) in &select.set {
+        calls::check(expr, per_message("SET is computed for each message"), out);
+    }
+    select.items.exprs().for_each(|expr| calls::check(expr, place, out));
+    if let Some(filter) = &select.filter {
+        let reason = "WHERE judges each message before the window; use HAVING";
+        calls::check(filter, per_message(reason), out);
+    }
+    for key in &select.group_by {
+        calls::check(key, per_message("GROUP BY names what a message belongs to"), out);
+    }
+    if let Some(having) = &select.having {
+        calls::check(having, place, out);
+    }
+    check_grouping(select, out);
+    check_once(select, out);
+    if let Items::List(_) = &select.items {
+        check_names(select, out);
+    }
+    if let Some((text, span)) = &select.from {
+        check_filter(text, *span, out);
+    }
+}
+
+fn check_grouping(select: &Select, out: &mut Vec<Diagnostic>) {
+    if select.window.is_some() {
+        return;
+    }
+    if let (Some(first), Some(last)) = (select.group_by.first(), select.group_by.last()) {
+        let span = Span { start: first.span.start, end: last.span.end };
+        let help = "add a window: GROUP BY …, tumble(INTERVAL '10 seconds'); for the newest row of each key write \
+                    INTO a table with that key";
+        out.push(Diagnostic::error("group-by", span, "GROUP BY without a window would never end").help(help));
+    } else if let Some(having) = &select.having {
+        let help = "use WHERE; HAVING judges the rows of a window";
+        out.push(Diagnostic::error("having", having.span, "HAVING needs GROUP BY").help(help));
+    }
+}
+
+/// `get_dynamodb` may be called once in a statement.
+fn check_once(select: &Select, out: &mut Vec<Diagnostic>) {
+    fn collect(expr: &Expr, found: &mut Vec<Span>) {
+        if matches!(&expr.kind, ExprKind::Call { function, .. } if &**function == "get_dynamodb") {
+            found.push(expr.span);
+        }
+        expr.for_each_child(|child| collect(child, found));
+    }
+    let mut found = Vec::new();
+    select.exprs().for_each(|expr| collect(expr, &mut found));
+    if let [first, second, ..] = found.as_slice() {
+        let message = "get_dynamodb can be called once in a statement";
+        let help = "call it in SET: SET @item = get_dynamodb(…) SELECT @item.a, @item.b …";
+        out.push(Diagnostic::error("once", *second, message).help(help).label(*first, "the first call"));
+    }
+}
+
+/// Two items of one name: the later one wins, which is seldom meant. (After `*` it is: `SELECT *, 'x' AS color`.)
+fn check_names(select: &Select, out: &mut Vec<Diagnostic>) {
+    let Items::List(items) = &select.items else { return };
+    for (index, item) in items.iter().enumerate() {
+        let Some(alias) = &item.alias else { continue };
+        let later = items.iter().skip(index + 1).find(|later| later.alias.as_ref() == Some(alias));
+        if let Some(later) = later {
+            let message = format!("`{}` is selected twice; the later one wins", alias.join("."));
+            let help = "name one of them with AS";
+            let diagnostic = Diagnostic::warning("duplicate-name", later.expr.span, message).help(help);
+            out.push(diagnostic.label(item.expr.span, "the earlier one"));
+        }
+    }
+}
+
+/// Filters that are valid but match nothing, or less than was meant.
+fn check_filter(filter: &str, span: Span, out: &mut Vec<Diagnostic>) {
+    let (message, help) = if filter.starts_with('$') && !filter.starts_with("$aws/") {
+        ("this filter matches nothing: clients cannot publish to topics that begin with `$`", None)
+    } else if filter.split('/').any(|level| level.trim() != level) {
+        ("a level of this filter begins or ends with a blank, and matches only topics that do so as well", None)
+    } else if filter.len() > 1 && filter.ends_with('/') {
+        let all = format!("for all topics below write '{filter}#'");
+        ("this filter matches only topics that end with `/`", Some(all))
+    } else if filter.contains("${") {
+        ("a topic filter has no `${…}`", Some("use `+` for one level".to_owned()))
+    } else {
+        return;
+    };
+    out.push(Diagnostic::warning("topic-filter", span, message).maybe_help(help));
+}
+
+/// The parts of a republish topic that are known: no wildcards, and reserved topics only on purpose.
+fn check_topic(topic: &Template, span: Span, out: &mut Vec<Diagnostic>) {
+    if topic.parts.is_empty() {
+        out.push(Diagnostic::error("topic", span, "the topic is empty"));
+        return;
+    }
+    for part in &topic.parts {
+        if let TemplatePart::Text(text) = part
+            && let Some(wildcard) = text.chars().find(|c| matches!(c, '+' | '#' | '\0'))
+        {
+            let message = match wildcard {
+                '\0' => "a topic cannot hold the character U+0000".to_owned(),
+                _ => format!("a topic to publish to cannot hold `{wildcard}`"),
+            };
+            let help = "take a level of the message's topic with ${topic(2)}";
+            out.push(Diagnostic::error("topic", span, message).help(help));
+        }
+    }
+    let Some(TemplatePart::Text(first)) = topic.parts.first() else { return };
+    if let Some(reserved) = first.strip_prefix("$$") {
+        if reserved.starts_with("aws/things/") && reserved.contains("/jobs/") {
+            out.push(Diagnostic::error("topic", span, "rules cannot publish to job topics"));
+        }
+    } else if first.starts_with('$') {
+        let message = "topics that begin with `$` are reserved";
+        let help = format!("if that is meant, double the sign: `${first}`");
+        out.push(Diagnostic::error("topic", span, message).help(help));
+    }
+}
