@@ -296,11 +296,7 @@ impl Expr {
     /// are inside it as well.
     pub fn for_each_child<'a>(&'a self, mut visit: impl FnMut(&'a Expr)) {
         match &self.kind {
-            ExprKind::Literal(_)
-            | ExprKind::Star
-            | ExprKind::Name(_)
-            | ExprKind::Variable(_)
-            | ExprKind::Slot(_) => {}
+            ExprKind::Literal(_) | ExprKind::Star | ExprKind::Name(_) | ExprKind::Variable(_) | ExprKind::Slot(_) => {}
             ExprKind::Member { of, .. } => visit(of),
             ExprKind::Index { of, index } => {
                 visit(of);
@@ -347,11 +343,7 @@ impl Expr {
     /// The same, to change them.
     pub fn for_each_child_mut(&mut self, mut visit: impl FnMut(&mut Expr)) {
         match &mut self.kind {
-            ExprKind::Literal(_)
-            | ExprKind::Star
-            | ExprKind::Name(_)
-            | ExprKind::Variable(_)
-            | ExprKind::Slot(_) => {}
+            ExprKind::Literal(_) | ExprKind::Star | ExprKind::Name(_) | ExprKind::Variable(_) | ExprKind::Slot(_) => {}
             ExprKind::Member { of, .. } => visit(of),
             ExprKind::Index { of, index } => {
                 visit(of);

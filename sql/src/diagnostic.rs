@@ -38,6 +38,8 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error.
     pub fn error(code: &'static str, span: Span, message: impl Into<String>) -> Self {
+        // What is missing at the end of something begins after blanks and ends before them.
+        let span = Span { start: span.start.min(span.end), end: span.end };
         Self { severity: Severity::Error, code, span, message: message.into(), help: None, labels: Vec::new() }
     }
 
@@ -192,7 +194,14 @@ pub fn render(diagnostics: &[Diagnostic], file: &str, text: &str, style: Style) 
     let mut sorted: Vec<&Diagnostic> = diagnostics.iter().collect();
     sorted.sort_by_key(|diagnostic| diagnostic.span.start);
     let mut out = Vec::new();
+    let mut source = (file, Source::from(text.as_str()));
     for diagnostic in sorted {
+        let spans = std::iter::once(diagnostic.span).chain(diagnostic.labels.iter().map(|(span, _)| *span));
+        if spans.map(|span| line_length(&text, span.start)).max() > Some(MAX_DRAWN_LINE) {
+            out.extend_from_slice(diagnostic.one_line(file, &text).as_bytes());
+            out.push(b'\n');
+            continue;
+        }
         let (kind, colour) = match diagnostic.severity {
             Severity::Error => (ReportKind::Error, ariadne::Color::Red),
             Severity::Warning => (ReportKind::Warning, ariadne::Color::Yellow),
@@ -214,12 +223,23 @@ pub fn render(diagnostics: &[Diagnostic], file: &str, text: &str, style: Style) 
             report = report.with_help(help);
         }
         // Writing into memory does not fail; if drawing ever does, the one-line form is still true.
-        if report.finish().write((file, Source::from(text.as_str())), &mut out).is_err() {
+        if report.finish().write(&mut source, &mut out).is_err() {
             out.extend_from_slice(diagnostic.one_line(file, &text).as_bytes());
             out.push(b'\n');
         }
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Longer lines, in bytes, are not drawn.
+const MAX_DRAWN_LINE: usize = 4_000;
+
+/// The length of the line that holds the byte.
+fn line_length(text: &str, at: usize) -> usize {
+    let bytes = text.as_bytes();
+    let at = at.min(bytes.len());
+    let before = bytes.get(..at).unwrap_or_default().iter().rev().take_while(|&&byte| byte != b'\n').count();
+    before + bytes.get(at..).unwrap_or_default().iter().take_while(|&&byte| byte != b'\n').count()
 }
 
 /// A range that lies in the text, on character boundaries, at least one character long where there is one.
@@ -267,10 +287,7 @@ mod tests {
         assert!(!plain.contains('\u{1b}'), "{plain:?}");
         let coloured = render(std::slice::from_ref(&diagnostic), "rules/x.sql", text, Style::Coloured);
         assert!(coloured.contains('\u{1b}'));
-        assert_eq!(
-            diagnostic.one_line("x.sql", text),
-            "x.sql:2:12: error: unexpected `WHER` (write WHERE)"
-        );
+        assert_eq!(diagnostic.one_line("x.sql", text), "x.sql:2:12: error: unexpected `WHER` (write WHERE)");
         let json = serde_json::to_value(diagnostic.to_json("x.sql", text)).unwrap();
         assert_eq!(json["start"], serde_json::json!({"line": 2, "column": 12}));
         assert_eq!(json["severity"], "error");

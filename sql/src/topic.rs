@@ -231,7 +231,11 @@ impl<T> FilterTrie<T> {
             };
         }
         if let Some(node) = self.nodes.get_mut(at) {
-            if ends_in_rest { node.rest.push(value) } else { node.exact.push(value) }
+            if ends_in_rest {
+                node.rest.push(value)
+            } else {
+                node.exact.push(value)
+            }
             self.len += 1;
         }
     }

@@ -13,9 +13,28 @@ const SUPPORTED: [&str; 4] = ["dynamoDB", "dynamoDBv2", "firehose", "republish"]
 
 /// Actions that AWS has besides.
 const OTHERS: [&str; 22] = [
-    "cloudwatchAlarm", "cloudwatchLogs", "cloudwatchMetric", "elasticsearch", "http", "iotAnalytics", "iotEvents",
-    "iotSiteWise", "kafka", "kinesis", "lambda", "location", "openSearch", "s3", "salesforce", "sns", "sqs",
-    "stepFunctions", "timestream", "cloudwatchalarm", "opensearch", "stepfunctions",
+    "cloudwatchAlarm",
+    "cloudwatchLogs",
+    "cloudwatchMetric",
+    "elasticsearch",
+    "http",
+    "iotAnalytics",
+    "iotEvents",
+    "iotSiteWise",
+    "kafka",
+    "kinesis",
+    "lambda",
+    "location",
+    "openSearch",
+    "s3",
+    "salesforce",
+    "sns",
+    "sqs",
+    "stepFunctions",
+    "timestream",
+    "cloudwatchalarm",
+    "opensearch",
+    "stepfunctions",
 ];
 
 /// Collects what is wrong with a document.
@@ -200,13 +219,23 @@ impl<'a> Parameters<'a> {
 
     fn dynamo(&mut self) -> Option<Target> {
         self.only(&[
-            "tableName", "hashKeyField", "hashKeyType", "hashKeyValue", "rangeKeyField", "rangeKeyType",
-            "rangeKeyValue", "payloadField", "operation", "roleArn",
+            "tableName",
+            "hashKeyField",
+            "hashKeyType",
+            "hashKeyValue",
+            "rangeKeyField",
+            "rangeKeyType",
+            "rangeKeyValue",
+            "payloadField",
+            "operation",
+            "roleArn",
         ]);
         let table = self.required_text("tableName", "sensor_data");
         let hash = self.key("hashKeyField", "hashKeyType", "hashKeyValue", true);
-        let names_range = ["rangeKeyField", "rangeKeyType", "rangeKeyValue"].iter().any(|name| self.get(name).is_some());
-        let range = if names_range { Some(self.key("rangeKeyField", "rangeKeyType", "rangeKeyValue", false)?) } else { None };
+        let names_range =
+            ["rangeKeyField", "rangeKeyType", "rangeKeyValue"].iter().any(|name| self.get(name).is_some());
+        let range =
+            if names_range { Some(self.key("rangeKeyField", "rangeKeyType", "rangeKeyValue", false)?) } else { None };
         let payload_field = self.template("payloadField").unwrap_or_else(|| Template::constant("payload"));
         let operation = self.template("operation").unwrap_or_else(|| Template::constant("INSERT"));
         if let Some(word) = operation.as_constant()

@@ -105,13 +105,7 @@ fn check_action(action: &Action, rule: Option<&Rule>, catalog: &dyn CatalogView,
     }
 }
 
-fn unknown(
-    action: &Action,
-    name: &str,
-    wants_table: bool,
-    wants_sink: bool,
-    catalog: &dyn CatalogView,
-) -> Diagnostic {
+fn unknown(action: &Action, name: &str, wants_table: bool, wants_sink: bool, catalog: &dyn CatalogView) -> Diagnostic {
     let names = catalog.names();
     let kind = match (wants_table, wants_sink) {
         (true, _) => "table",

@@ -83,10 +83,16 @@ fn check_names(statements: &[(Statement, Span)], out: &mut Vec<Diagnostic>) {
         let Some((earlier, earlier_span)) = seen.insert(key, (kind, *span)) else { continue };
         let message = match (earlier, kind) {
             (earlier, kind) if earlier == kind => format!("the {} {name} is created twice in this file", kind.word()),
-            (earlier, kind) => format!("{name} is a {} and a {}: INTO could not tell them apart", earlier.word(), kind.word()),
+            (earlier, kind) => {
+                format!("{name} is a {} and a {}: INTO could not tell them apart", earlier.word(), kind.word())
+            }
         };
         let head = |span: Span| Span { start: span.start, end: span.end.min(span.start + "CREATE".len()) };
         let diagnostic = Diagnostic::error("duplicate", head(*span), message);
-        out.push(diagnostic.help("give one of them another name; upper and lower case do not count").label(head(earlier_span), "the first one"));
+        out.push(
+            diagnostic
+                .help("give one of them another name; upper and lower case do not count")
+                .label(head(earlier_span), "the first one"),
+        );
     }
 }

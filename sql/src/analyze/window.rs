@@ -231,8 +231,13 @@ impl Builder<'_, '_> {
                 let message = "an aggregate inside an aggregate";
                 let help = "write the inner one as a rule of its own, and read its output topic or table";
                 self.out.push(Diagnostic::error("aggregate", expr.span, message).help(help));
-            } else if matches!(&argument.kind, ExprKind::Name(name) if matches!(&**name, "window_start" | "window_end")) {
-                self.out.push(Diagnostic::error("aggregate", expr.span, "the bounds of the window cannot be aggregated"));
+            } else if matches!(&argument.kind, ExprKind::Name(name) if matches!(&**name, "window_start" | "window_end"))
+            {
+                self.out.push(Diagnostic::error(
+                    "aggregate",
+                    expr.span,
+                    "the bounds of the window cannot be aggregated",
+                ));
             }
         }
         let aggregate = Aggregate { function, argument };

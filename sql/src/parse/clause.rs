@@ -58,7 +58,8 @@ impl Parser<'_> {
                 self.skip_to_clause();
             }
             if rank < last || (rank == last && rank != 0) {
-                let message = if rank == last { format!("{name} stands twice") } else { format!("{name} stands too late") };
+                let message =
+                    if rank == last { format!("{name} stands twice") } else { format!("{name} stands too late") };
                 let help = "the order is FROM, WHERE, GROUP BY, HAVING, INTO";
                 self.report(Diagnostic::error("syntax", start, message).help(help));
             }
@@ -156,7 +157,8 @@ impl Parser<'_> {
         if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
             let unit = self.peek();
             let word = self.source(unit).to_ascii_lowercase();
-            if unit.kind == Kind::Word && ["second", "minute", "hour", "day", "week"].contains(&word.trim_end_matches('s'))
+            if unit.kind == Kind::Word
+                && ["second", "minute", "hour", "day", "week"].contains(&word.trim_end_matches('s'))
             {
                 self.advance();
                 text = format!("{text} {word}");
@@ -180,8 +182,7 @@ impl Parser<'_> {
     }
 
     fn at_join(&mut self) -> bool {
-        self.at_word("JOIN")
-            || ["LEFT", "RIGHT", "FULL", "INNER", "CROSS"].iter().any(|word| self.at_word(word))
+        self.at_word("JOIN") || ["LEFT", "RIGHT", "FULL", "INNER", "CROSS"].iter().any(|word| self.at_word(word))
     }
 
     /// `[LEFT] JOIN name [alias] ON expr`.
@@ -212,11 +213,8 @@ impl Parser<'_> {
     /// `AFTER (interval | expr) UNLESS expr PARTITION BY expr, …`.
     fn absence(&mut self) -> Parse<()> {
         let start = self.advance().span.start;
-        let duration = if self.at_word("INTERVAL") {
-            self.interval("a duration").map(|_| ())
-        } else {
-            self.expr().map(|_| ())
-        };
+        let duration =
+            if self.at_word("INTERVAL") { self.interval("a duration").map(|_| ()) } else { self.expr().map(|_| ()) };
         let span = Span { start, end: self.last_end };
         self.not_available(span, "AFTER … UNLESS … (noticing what does not happen) is", "");
         duration?;

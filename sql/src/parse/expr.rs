@@ -252,9 +252,13 @@ impl Parser<'_> {
         Ok(Expr { kind, span: Span { start, end: self.last_end } })
     }
 
-    /// A primary and the member accesses after it.
+    /// A primary and the member accesses after it, one level deeper.
     pub fn postfix(&mut self) -> Parse<Expr> {
-        let mut expr = self.nested(Self::primary)?;
+        self.nested(Self::accesses)
+    }
+
+    fn accesses(&mut self) -> Parse<Expr> {
+        let mut expr = self.primary()?;
         loop {
             let start = expr.span.start;
             let kind = if self.eat_sign(".") {
@@ -502,7 +506,9 @@ impl Parser<'_> {
             }
             "SELECT" => {
                 let help = "put the nested query in parentheses: (SELECT … FROM path)";
-                self.report(Diagnostic::error("syntax", token.span, "a query stands here without parentheses").help(help));
+                self.report(
+                    Diagnostic::error("syntax", token.span, "a query stands here without parentheses").help(help),
+                );
                 return Err(Failed);
             }
             _ if !opens && self.is_reserved(&upper) => {

@@ -23,9 +23,8 @@ struct Setting {
 const BUILT_IN: [&str; 6] = ["dead_letters", "ingest_log", "presence", "shadows", "system", "information_schema"];
 
 /// Words in an option's name that make its value a credential.
-pub const CREDENTIAL_WORDS: [&str; 9] = [
-    "password", "passphrase", "secret", "token", "credential", "credentials", "private_key", "api_key", "access_key",
-];
+pub const CREDENTIAL_WORDS: [&str; 9] =
+    ["password", "passphrase", "secret", "token", "credential", "credentials", "private_key", "api_key", "access_key"];
 
 /// Must the option's value be `SECRET('name')`?
 pub fn is_credential(option: &str) -> bool {
@@ -151,7 +150,8 @@ impl Parser<'_> {
         let (name, span) = self.name("a name")?;
         let fits = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
         if !name.chars().all(fits) || name.starts_with('.') || name.len() > 128 {
-            let message = "a name has letters, digits, `_`, `-` and `.`, at most 128 bytes, and does not begin with `.`";
+            let message =
+                "a name has letters, digits, `_`, `-` and `.`, at most 128 bytes, and does not begin with `.`";
             self.report(Diagnostic::error("name", span, message));
         } else if BUILT_IN.iter().any(|built_in| built_in.eq_ignore_ascii_case(&name)) {
             let message = format!("{name} is Hedgerow's own: choose another name");
@@ -274,7 +274,9 @@ impl Parser<'_> {
                 }
                 Some(column) if column.ty == ColumnType::Json => {
                     let message = format!("{name} is JSON and cannot be a key");
-                    self.report(Diagnostic::error("key", *name_span, message).help("keys are texts, numbers, booleans"));
+                    self.report(
+                        Diagnostic::error("key", *name_span, message).help("keys are texts, numbers, booleans"),
+                    );
                 }
                 Some(_) if names.iter().take(index).any(|(earlier, _)| earlier == name) => {
                     self.report(Diagnostic::error("key", *name_span, format!("{name} stands twice in the key")));
@@ -329,7 +331,9 @@ impl Parser<'_> {
                     Some(meant) => format!("use {meant}"),
                     None => format!("types are {} and DECIMAL(p, s)", TYPES.get(..6).unwrap_or_default().join(", ")),
                 };
-                self.report(Diagnostic::error("unknown-type", token.span, format!("there is no type {source}")).help(help));
+                self.report(
+                    Diagnostic::error("unknown-type", token.span, format!("there is no type {source}")).help(help),
+                );
                 if self.at_sign("(") {
                     self.advance();
                     self.skip_until(|_, token| token.kind == Kind::Sign(")"));
@@ -393,7 +397,9 @@ impl Parser<'_> {
                 if self.at_words("PRIMARY", "KEY") {
                     let span = self.peek().span;
                     let message = "a sink has no key";
-                    self.report(Diagnostic::error("key", span, message).help("rows by key are kept in a table: CREATE TABLE"));
+                    self.report(
+                        Diagnostic::error("key", span, message).help("rows by key are kept in a table: CREATE TABLE"),
+                    );
                     return Err(Failed);
                 }
                 let column = self.column(&columns)?;
@@ -600,8 +606,7 @@ impl Parser<'_> {
             let text = self.advance();
             let extract = literal::unquote(self.source(text), text.span.start, self.dialect);
             let mut found = Vec::new();
-            let mut topic =
-                super::template_parts(&extract.text, self.dialect, self.variables.as_deref(), &mut found);
+            let mut topic = super::template_parts(&extract.text, self.dialect, self.variables.as_deref(), &mut found);
             for diagnostic in found {
                 self.report(diagnostic.mapped(|span| extract.span(span)));
             }

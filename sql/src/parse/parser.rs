@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::suggest;
 use crate::ast::{Dialect, Span};
 use crate::diagnostic::Diagnostic;
+use crate::suggest;
 
 use super::lexer::{Bad, Kind, Lexer, Token};
 use super::{MAX_DEPTH, MAX_DIAGNOSTICS, MAX_HEIGHT, MAX_TEXT};
@@ -22,8 +22,8 @@ pub(super) const CLAUSES: [&str; 12] =
 
 /// Keywords that an unexpected word may have been meant to be.
 const WORDS: [&str; 24] = [
-    "SELECT", "FROM", "WHERE", "GROUP", "HAVING", "INTO", "CREATE", "REPLACE", "DROP", "TABLE", "SINK", "RULE", "PRIMARY",
-    "WITH", "TOPIC", "RETAIN", "ERROR", "INTERVAL", "SECRET", "EXISTS", "BETWEEN", "THEN", "ELSE", "WHEN",
+    "SELECT", "FROM", "WHERE", "GROUP", "HAVING", "INTO", "CREATE", "REPLACE", "DROP", "TABLE", "SINK", "RULE",
+    "PRIMARY", "WITH", "TOPIC", "RETAIN", "ERROR", "INTERVAL", "SECRET", "EXISTS", "BETWEEN", "THEN", "ELSE", "WHEN",
 ];
 
 /// Where the parser is in a text, and what it found wrong so far.
@@ -241,7 +241,9 @@ impl<'a> Parser<'a> {
                 } else {
                     format!("a name is written without quotes: {bare}")
                 };
-                self.report(Diagnostic::error("syntax", token.span, format!("expected {what}, found a text")).help(help));
+                self.report(
+                    Diagnostic::error("syntax", token.span, format!("expected {what}, found a text")).help(help),
+                );
                 self.advance();
                 Err(Failed)
             }
@@ -295,7 +297,8 @@ impl<'a> Parser<'a> {
         };
         let span = if token.kind == Kind::End { Span { start: self.last_end, end: self.last_end } } else { token.span };
         let help = self.advice(token);
-        let mut diagnostic = Diagnostic::error("syntax", span, format!("expected {expected}, {found}")).maybe_help(help);
+        let mut diagnostic =
+            Diagnostic::error("syntax", span, format!("expected {expected}, {found}")).maybe_help(help);
         // Right after a closing quote: most likely that quote was meant to open a text.
         if let Some(text) = self.last_text
             && text.end == token.span.start
@@ -390,9 +393,11 @@ impl<'a> Parser<'a> {
             return Ok(());
         }
         let span = self.peek().span;
-        let message = format!("the expression is too long: more than {MAX_HEIGHT} operations build on one another here");
+        let message =
+            format!("the expression is too long: more than {MAX_HEIGHT} operations build on one another here");
         self.report(
-            Diagnostic::error("too-deep", span, message).help("use IN with a list, or take parts out with SET @name = …"),
+            Diagnostic::error("too-deep", span, message)
+                .help("use IN with a list, or take parts out with SET @name = …"),
         );
         self.exhaust();
         Err(Failed)
@@ -406,7 +411,11 @@ fn overlap(a: Span, b: Span) -> bool {
 /// A token's text for a message: one line, not too long.
 pub(super) fn shortened(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
-    if line.chars().count() <= 40 { line.to_owned() } else { format!("{}…", line.chars().take(40).collect::<String>()) }
+    if line.chars().count() <= 40 {
+        line.to_owned()
+    } else {
+        format!("{}…", line.chars().take(40).collect::<String>())
+    }
 }
 
 fn bad_token(bad: Bad, span: Span, source: &str) -> Diagnostic {
@@ -421,16 +430,18 @@ fn bad_token(bad: Bad, span: Span, source: &str) -> Diagnostic {
         }
         Bad::NumberWithLetters => {
             let help = "a name cannot begin with a digit; such a member is read with get(object, 'name')";
-            Diagnostic::error("syntax", span, format!("`{}` is neither a number nor a name", shortened(source))).help(help)
+            Diagnostic::error("syntax", span, format!("`{}` is neither a number nor a name", shortened(source)))
+                .help(help)
         }
-        Bad::LonelyAt => {
-            Diagnostic::error("syntax", span, "`@` needs a name").help("a variable is written @name: letters, digits and _")
-        }
+        Bad::LonelyAt => Diagnostic::error("syntax", span, "`@` needs a name")
+            .help("a variable is written @name: letters, digits and _"),
         Bad::Comment => Diagnostic::error("syntax", span, "AWS rules have no comments")
             .help("use the document's \"description\", or a .sql rule file"),
         Bad::Character => {
             let help = match source {
-                "`" => Some("a name with special characters is read with get(*, 'name'), in .sql files also as \"name\""),
+                "`" => {
+                    Some("a name with special characters is read with get(*, 'name'), in .sql files also as \"name\"")
+                }
                 "’" | "‘" | "“" | "”" => Some("use straight quotes: '"),
                 "$" => Some("`${…}` belongs into the texts of actions; a topic filter is written in quotes"),
                 "&" => Some("write AND"),
@@ -438,7 +449,8 @@ fn bad_token(bad: Bad, span: Span, source: &str) -> Diagnostic {
                 "!" => Some("write NOT, or <>"),
                 _ => None,
             };
-            Diagnostic::error("syntax", span, format!("`{source}` has no meaning here")).maybe_help(help.map(str::to_owned))
+            Diagnostic::error("syntax", span, format!("`{source}` has no meaning here"))
+                .maybe_help(help.map(str::to_owned))
         }
     }
 }

@@ -79,10 +79,54 @@ const POSTFIX: u8 = 8;
 
 /// Words that a native name must be quoted to be.
 const KEYWORDS: [&str; 48] = [
-    "ALL", "AFTER", "AND", "AS", "BETWEEN", "BY", "CASE", "CAST", "CREATE", "DISTINCT", "DROP", "ELSE", "EMIT", "END",
-    "EXISTS", "FALSE", "FROM", "GROUP", "HAVING", "IN", "INTERVAL", "INTO", "IS", "JOIN", "LATE", "LATENESS", "LEFT",
-    "LIKE", "LIMIT", "NOT", "NULL", "ON", "OR", "ORDER", "PARTITION", "PRIMARY", "INDEX", "QOS", "RETAIN", "SECRET",
-    "SELECT", "SET", "THEN", "TRUE", "UNLESS", "VALUE", "WHEN", "WHERE",
+    "ALL",
+    "AFTER",
+    "AND",
+    "AS",
+    "BETWEEN",
+    "BY",
+    "CASE",
+    "CAST",
+    "CREATE",
+    "DISTINCT",
+    "DROP",
+    "ELSE",
+    "EMIT",
+    "END",
+    "EXISTS",
+    "FALSE",
+    "FROM",
+    "GROUP",
+    "HAVING",
+    "IN",
+    "INTERVAL",
+    "INTO",
+    "IS",
+    "JOIN",
+    "LATE",
+    "LATENESS",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "NOT",
+    "NULL",
+    "ON",
+    "OR",
+    "ORDER",
+    "PARTITION",
+    "PRIMARY",
+    "INDEX",
+    "QOS",
+    "RETAIN",
+    "SECRET",
+    "SELECT",
+    "SET",
+    "THEN",
+    "TRUE",
+    "UNLESS",
+    "VALUE",
+    "WHEN",
+    "WHERE",
 ];
 
 /// How tightly the outermost operator of an expression binds.
@@ -104,13 +148,9 @@ fn binary_level(op: BinaryOp) -> u8 {
     match op {
         BinaryOp::Or => 1,
         BinaryOp::And => 2,
-        BinaryOp::Eq
-        | BinaryOp::Ne
-        | BinaryOp::Lt
-        | BinaryOp::Le
-        | BinaryOp::Gt
-        | BinaryOp::Ge
-        | BinaryOp::In => COMPARE,
+        BinaryOp::Eq | BinaryOp::Ne | BinaryOp::Lt | BinaryOp::Le | BinaryOp::Gt | BinaryOp::Ge | BinaryOp::In => {
+            COMPARE
+        }
         BinaryOp::Add | BinaryOp::Sub | BinaryOp::Concat => SUM,
         BinaryOp::Mul | BinaryOp::Div | BinaryOp::Rem => 6,
     }
@@ -268,7 +308,9 @@ impl Printer {
                     CastType::Boolean => " AS Boolean)",
                 });
             }
-            ExprKind::Case { operand, branches, otherwise } => self.case(operand.as_deref(), branches, otherwise.as_deref()),
+            ExprKind::Case { operand, branches, otherwise } => {
+                self.case(operand.as_deref(), branches, otherwise.as_deref())
+            }
             ExprKind::Object(members) => self.object(members),
             ExprKind::Array(items) => {
                 self.push("[");

@@ -54,10 +54,8 @@ impl Parser<'_> {
             return Ok(true);
         }
         if matches!(token.kind, Kind::Word | Kind::QuotedName | Kind::String | Kind::Number | Kind::Variable) {
-            let is_near_clause = crate::suggest::nearest(
-                &self.source(token).to_ascii_uppercase(),
-                ["FROM", "WHERE"].iter().copied(),
-            );
+            let is_near_clause =
+                crate::suggest::nearest(&self.source(token).to_ascii_uppercase(), ["FROM", "WHERE"].iter().copied());
             self.unexpected("`,`, AS or FROM");
             if is_near_clause.is_none()
                 && token.kind == Kind::Word
@@ -129,12 +127,16 @@ impl Parser<'_> {
     pub fn items(&mut self) -> Parse<Items> {
         if self.at_word("DISTINCT") || self.at_word("ALL") {
             let next = self.peek_second();
-            if matches!(next.kind, Kind::Word | Kind::Sign("*")) && !self.begins_clause(next) && !self.is_word(next, "AS")
+            if matches!(next.kind, Kind::Word | Kind::Sign("*"))
+                && !self.begins_clause(next)
+                && !self.is_word(next, "AS")
             {
                 let span = self.advance().span;
-                self.report(Diagnostic::error("syntax", span, "SELECT DISTINCT and SELECT ALL do not exist").help(
-                    "every message gives one row; repeated rows are dropped by writing into a table with a key",
-                ));
+                self.report(
+                    Diagnostic::error("syntax", span, "SELECT DISTINCT and SELECT ALL do not exist").help(
+                        "every message gives one row; repeated rows are dropped by writing into a table with a key",
+                    ),
+                );
             }
         }
         if self.value_keyword() {
