@@ -7,6 +7,7 @@ use crate::topic::TopicFilter;
 
 /// One statement of a rule file, or one AWS rule document.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are few, and they are moved seldom")]
 pub enum Statement {
     /// CREATE TABLE.
     Table(TableDef),

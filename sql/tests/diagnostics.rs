@@ -6,6 +6,8 @@
 //! windowed rule was taken apart (`window`). `HEDGEROW_UPDATE_CASES=1 cargo test` writes what it found instead; read
 //! the difference before committing it.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
 use std::fmt::Write as _;
 use std::path::Path;
 

@@ -1,6 +1,8 @@
 //! Whatever a text holds, reading it ends: without a panic, with every place inside the text, and what is accepted has
 //! a canonical text that reads as the same thing.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
+
 use std::sync::Arc;
 
 use hedgerow_sql::analyze::{Reading, parse_document, read, read_document, read_file, reads};

@@ -190,7 +190,7 @@ impl Parser<'_> {
         let start = self.peek().span.start;
         while !self.at_word("JOIN") {
             self.advance();
-            if self.eat_word("OUTER") {}
+            self.eat_word("OUTER");
             if !self.at_join() {
                 self.unexpected("JOIN");
                 return Err(Failed);

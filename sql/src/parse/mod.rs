@@ -8,22 +8,29 @@
 mod clause;
 mod expr;
 mod json;
+mod json_reader;
 mod lexer;
 mod literal;
 mod native;
 mod parser;
+mod primary;
 mod print;
+mod print_statement;
+mod sink;
 mod statement;
+mod table;
 mod template;
 
 use crate::ast::{Dialect, Expr, Select, Template};
 use crate::diagnostic::Diagnostic;
 
-pub(crate) use json::{Json, JsonKind, Member, read as read_json};
+pub(crate) use json::{Json, JsonKind, Member};
+pub(crate) use json_reader::read as read_json;
 pub(crate) use native::statements;
-pub use native::{CREDENTIAL_WORDS, is_credential};
 pub(crate) use parser::Parser;
-pub use print::{print_expr, print_items, print_select, print_statement, print_template};
+pub use print::{print_expr, print_items, print_select, print_template};
+pub use print_statement::print_statement;
+pub use sink::{CREDENTIAL_WORDS, is_credential};
 
 /// The longest text that is read, in bytes.
 pub const MAX_TEXT: usize = 1 << 20;
