@@ -1,11 +1,11 @@
 //! Whether the destinations of a rule exist and take its rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::ast::{ExprKind, Items};
 use crate::diagnostic::Diagnostic;
-use crate::rule::{Action, ColumnType, ItemTarget, KeyTemplate, Rule, SinkDef, Statement, TableDef, Target};
+use crate::rule::{Action, ColumnType, ItemTarget, KeyTemplate, Rule, Statement, TableDef, Target};
 use crate::suggest;
 
 /// The built-in table that takes what failed.
@@ -14,18 +14,18 @@ pub const DEAD_LETTERS: &str = "dead_letters";
 /// What there is to write into.
 pub trait CatalogView {
     /// The table of that name.
-    fn table(&self, name: &str) -> Option<&TableDef>;
-    /// The sink of that name.
-    fn sink(&self, name: &str) -> Option<&SinkDef>;
+    fn table(&self, name: &str) -> Option<TableDef>;
+    /// Is there a sink of that name?
+    fn has_sink(&self, name: &str) -> bool;
     /// The names of all tables and sinks.
-    fn names(&self) -> Vec<&str>;
+    fn names(&self) -> Vec<String>;
 }
 
 /// A catalog in memory: for checking files against one another before anything is applied.
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
     tables: BTreeMap<Arc<str>, TableDef>,
-    sinks: BTreeMap<Arc<str>, SinkDef>,
+    sinks: BTreeSet<Arc<str>>,
 }
 
 impl Objects {
@@ -36,12 +36,14 @@ impl Objects {
                 self.tables.insert(table.name.clone(), table.clone());
             }
             Statement::Sink(sink) => {
-                self.sinks.insert(sink.name.clone(), sink.clone());
+                self.sinks.insert(sink.name.clone());
             }
             Statement::Rule(_) => {}
             Statement::Drop { kind, name, .. } => match kind {
                 crate::rule::ObjectKind::Table => drop(self.tables.remove(name)),
-                crate::rule::ObjectKind::Sink => drop(self.sinks.remove(name)),
+                crate::rule::ObjectKind::Sink => {
+                    self.sinks.remove(name);
+                }
                 crate::rule::ObjectKind::Rule => {}
             },
         }
@@ -49,16 +51,16 @@ impl Objects {
 }
 
 impl CatalogView for Objects {
-    fn table(&self, name: &str) -> Option<&TableDef> {
-        self.tables.get(name)
+    fn table(&self, name: &str) -> Option<TableDef> {
+        self.tables.get(name).cloned()
     }
 
-    fn sink(&self, name: &str) -> Option<&SinkDef> {
-        self.sinks.get(name)
+    fn has_sink(&self, name: &str) -> bool {
+        self.sinks.contains(name)
     }
 
-    fn names(&self) -> Vec<&str> {
-        self.tables.keys().chain(self.sinks.keys()).map(|name| &**name).collect()
+    fn names(&self) -> Vec<String> {
+        self.tables.keys().chain(&self.sinks).map(|name| name.to_string()).collect()
     }
 }
 
@@ -81,12 +83,12 @@ fn check_action(action: &Action, rule: Option<&Rule>, catalog: &dyn CatalogView,
         return;
     }
     let table = catalog.table(name);
-    let sink = catalog.sink(name);
+    let is_sink = catalog.has_sink(name);
     let wants_table = matches!(action.target, Target::Item(_)) || &*action.kind == "dynamoDBv2";
     let wants_sink = &*action.kind == "firehose";
-    match (table, sink) {
-        (None, None) => out.push(unknown(action, name, wants_table, wants_sink, catalog)),
-        (None, Some(_)) if wants_table => {
+    match (table, is_sink) {
+        (None, false) => out.push(unknown(action, name, wants_table, wants_sink, catalog)),
+        (None, true) if wants_table => {
             let message = format!("{name} is a sink; the {} action writes into a table", action.kind);
             let help = "create a table with the key columns: CREATE TABLE … PRIMARY KEY (…)";
             out.push(Diagnostic::error("destination", action.span, message).help(help));
@@ -97,11 +99,11 @@ fn check_action(action: &Action, rule: Option<&Rule>, catalog: &dyn CatalogView,
             out.push(Diagnostic::error("destination", action.span, message).help(help));
         }
         (Some(table), _) => match (&action.target, rule) {
-            (Target::Item(item), _) => check_item(action, item, table, out),
-            (_, Some(rule)) => check_row(action, rule, table, out),
+            (Target::Item(item), _) => check_item(action, item, &table, out),
+            (_, Some(rule)) => check_row(action, rule, &table, out),
             (_, None) => {}
         },
-        (None, Some(_)) => {}
+        (None, true) => {}
     }
 }
 
@@ -113,13 +115,14 @@ fn unknown(action: &Action, name: &str, wants_table: bool, wants_sink: bool, cat
         _ => "table or sink",
     };
     let fits = |candidate: &&str| {
-        (!wants_table || catalog.table(candidate).is_some()) && (!wants_sink || catalog.sink(candidate).is_some())
+        (!wants_table || catalog.table(candidate).is_some()) && (!wants_sink || catalog.has_sink(candidate))
     };
-    let help = suggest::did_you_mean(name, names.iter().copied().filter(fits)).unwrap_or_else(|| match kind {
-        "table" => format!("create it: CREATE TABLE {name} (id VARCHAR, PRIMARY KEY (id))"),
-        "sink" => format!("create it: CREATE SINK {name} WITH (connector = 'lake', path = '…')"),
-        _ => format!("create it with CREATE TABLE {name} … or CREATE SINK {name} …"),
-    });
+    let help =
+        suggest::did_you_mean(name, names.iter().map(String::as_str).filter(fits)).unwrap_or_else(|| match kind {
+            "table" => format!("create it: CREATE TABLE {name} (id VARCHAR, PRIMARY KEY (id))"),
+            "sink" => format!("create it: CREATE SINK {name} WITH (connector = 'lake', path = '…')"),
+            _ => format!("create it with CREATE TABLE {name} … or CREATE SINK {name} …"),
+        });
     Diagnostic::error("destination", action.span, format!("there is no {kind} {name}")).help(help)
 }
 

@@ -24,6 +24,8 @@ mod template;
 use crate::ast::{Dialect, Expr, Select, Template};
 use crate::diagnostic::Diagnostic;
 
+pub use crate::analyze::{parse_document, parse_file};
+
 pub(crate) use json::{Json, JsonKind, Member};
 pub(crate) use json_reader::read as read_json;
 pub(crate) use native::statements;
