@@ -6,8 +6,8 @@ use std::ops::Bound;
 use ahash::RandomState;
 use fjall::{Readable, Slice};
 
+use super::error::StoreError;
 use super::marks;
-use super::store::StoreError;
 
 /// The longest key a keyspace takes.
 const MAX_RAW_KEY_BYTES: usize = u16::MAX as usize;

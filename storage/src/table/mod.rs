@@ -14,6 +14,7 @@
 //! clock: whoever asks for a row tells the time by which it may have expired.
 
 mod catalogue;
+mod error;
 mod journal;
 mod key;
 mod keyspace;
@@ -25,14 +26,16 @@ mod sweep;
 mod tables;
 
 pub use catalogue::TableSpec;
+pub use error::{ApplyError, CreateError, ReadError, StoreError, StoreOpenError, TableOpenError};
 pub use fjall::Slice;
 pub use journal::Repair;
 pub use key::{Key, MAX_KEY_BYTES, Number};
 pub use keyspace::{Batch, Entries, Keyspace, Snapshot};
 pub use row::{Row, RowError};
 pub use scan::{KeyBounds, Scan};
-pub use store::{Store, StoreConfig, StoreError, StoreOpenError, StoreStats};
+pub use store::{Store, StoreConfig, StoreStats};
 pub use sweep::Swept;
-pub use tables::{
-    Applied, ApplyError, CreateError, Created, ReadError, Rejected, TableOpenError, Tables, TablesConfig, Write,
-};
+pub use tables::{Applied, Created, Rejected, Tables, TablesConfig, Write};
+
+#[cfg(test)]
+mod crash_tests;

@@ -2,10 +2,10 @@
 
 use std::ops::Bound;
 
+use super::error::StoreError;
 use super::key::{Key, encode_text_prefix};
 use super::keyspace::{Entries, Keyspace, Snapshot};
 use super::row::{Head, Row};
-use super::store::StoreError;
 
 /// Which keys: of the range key where a hash key is given, else of the hash key.
 ///

@@ -10,14 +10,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
 use fjall::{Database, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 
+use super::error::{StoreError, StoreOpenError, open_error, reason};
 use super::journal::{self, Repair};
 use super::keyspace::{Batch, Keyspace, Snapshot};
 use super::marks::{self, Marks};
+use crate::fault;
 
-const FORMAT: u32 = 1;
+pub(super) const STORE_FORMAT: u32 = 1;
 const OWN_KEYSPACE: &str = "#store";
 const FORMAT_KEY: &str = "format";
 
@@ -25,6 +28,9 @@ const FORMAT_KEY: &str = "format";
 const JOURNAL_BYTES: u64 = 64 * 1024 * 1024;
 /// How much is written between two looks at the journal's length.
 const LOOK_EVERY_BYTES: u64 = 4 * 1024 * 1024;
+/// A writer that has to wait for flushing looks again after this long, and goes on after this many looks.
+const WAIT: Duration = Duration::from_millis(5);
+const MOST_WAITS: usize = 2_000;
 
 /// Sizes of a store. They bound memory, not data.
 #[derive(Clone, Debug)]
@@ -43,90 +49,6 @@ impl Default for StoreConfig {
     }
 }
 
-/// Why a store could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreOpenError {
-    /// Another process has it.
-    #[error("the key-value store in {} is in use by another process: stop that process, or choose another data folder", path.display())]
-    Locked {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Written by another version.
-    #[error("the key-value store in {} has format {found}, and this version reads format {FORMAT}: start it with the version that wrote it", path.display())]
-    UnknownFormat {
-        /// The folder.
-        path: PathBuf,
-        /// The format's number.
-        found: String,
-    },
-    /// Something in it is not what was written.
-    #[error("the key-value store in {} is damaged: {what}. Restore the folder from a copy, or remove it: rows are then rebuilt from as much of the log as is kept", path.display())]
-    Damaged {
-        /// The folder.
-        path: PathBuf,
-        /// What was found.
-        what: String,
-    },
-    /// The file system said no.
-    #[error("could not open the key-value store in {}: {reason}", path.display())]
-    Io {
-        /// The folder.
-        path: PathBuf,
-        /// What the file system said.
-        reason: String,
-    },
-}
-
-/// Why a store could not write or read.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The batch would move its mark backwards, or not at all: it has been applied already.
-    #[error("the mark '{name}' is at {mark}, so a batch up to {up_to} has been applied already")]
-    MarkNotAhead {
-        /// The mark.
-        name: String,
-        /// Where it is.
-        mark: u64,
-        /// Where the batch would have put it.
-        up_to: u64,
-    },
-    /// Nothing was written.
-    #[error("a key of {bytes} bytes cannot be stored: keys have 1 to {most} bytes")]
-    KeyLength {
-        /// The key's length.
-        bytes: usize,
-        /// The limit.
-        most: usize,
-    },
-    /// Writing or syncing failed, now or earlier: what is on disk is unknown until the store is opened again. Sticky.
-    #[error(
-        "the key-value store stopped after a failed write ({reason}): see to the disk, then restart; what is missing is read from the log again"
-    )]
-    Failed {
-        /// What failed first.
-        reason: String,
-    },
-    /// Reading failed; writing may still work.
-    #[error("the key-value store could not be read: {reason}")]
-    Read {
-        /// What the library or the file system said.
-        reason: String,
-    },
-    /// A stored entry is not in a form this version wrote.
-    #[error("{what} is stored in a form this version cannot read: start it with the version that wrote it")]
-    Unreadable {
-        /// Which entry.
-        what: String,
-    },
-}
-
-impl StoreError {
-    pub(super) fn reading(error: &fjall::Error) -> Self {
-        Self::Read { reason: reason(error) }
-    }
-}
-
 /// What a store has written since it was opened, and what it occupies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StoreStats {
@@ -140,6 +62,8 @@ pub struct StoreStats {
     pub bytes: u64,
     /// Syncs that had something to sync.
     pub syncs: u64,
+    /// Bytes of the journal, which is read whole at opening. An empty one has 64 MiB of nothing.
+    pub journal_bytes: u64,
     /// Bytes on disk, the journal included.
     pub disk_bytes: u64,
 }
@@ -207,7 +131,7 @@ impl Store {
         &self.0.path
     }
 
-    /// What was cut off the journal at opening because it could not be read.
+    /// What was cut off the journal at opening: written before a power failure, but never synced.
     pub fn repair(&self) -> Option<&Repair> {
         self.0.repair.as_ref()
     }
@@ -262,7 +186,13 @@ impl Store {
             {
                 return Err(StoreError::MarkNotAhead { name: name.clone(), mark: applied, up_to: *up_to });
             }
-            batch.put(&self.0.own, marks::key(name), marks::encode(*up_to));
+            if fault::bug("mark_before_rows") {
+                let mut alone = Batch::new();
+                alone.put(&self.0.own, marks::key(name), marks::encode(*up_to));
+                self.write(writer, alone)?;
+            } else {
+                batch.put(&self.0.own, marks::key(name), marks::encode(*up_to));
+            }
         }
         self.write(writer, batch)?;
         if let Some((name, up_to)) = mark {
@@ -304,17 +234,29 @@ impl Store {
     }
 
     /// Flushes every keyspace when the journal is long. Left to itself, a journal lives as long as one row in it has
-    /// not been flushed, and with many small tables that is for long.
+    /// not been flushed, and with many small tables that is for long. When flushing falls behind by more than a
+    /// journal, the writer waits for it.
     fn bound_journal(&self) -> Result<(), StoreError> {
-        let length = self.0.db.journal_disk_space().map_err(|error| self.fail(&error))?;
-        if length <= JOURNAL_BYTES || self.0.db.outstanding_flushes() > 0 {
-            return Ok(());
+        let db = &self.0.db;
+        if self.journal_bytes()? > JOURNAL_BYTES && db.outstanding_flushes() == 0 {
+            for name in db.list_keyspace_names() {
+                let keyspace = db.keyspace(&name, || options(&self.0.config)).map_err(|error| self.fail(&error))?;
+                keyspace.rotate_memtable().map_err(|error| self.fail(&error))?;
+            }
         }
-        for name in self.0.db.list_keyspace_names() {
-            let keyspace = self.0.db.keyspace(&name, || options(&self.0.config)).map_err(|error| self.fail(&error))?;
-            keyspace.rotate_memtable().map_err(|error| self.fail(&error))?;
+        for _ in 0..MOST_WAITS {
+            if self.journal_bytes()? <= 2 * JOURNAL_BYTES {
+                break;
+            }
+            std::thread::park_timeout(WAIT);
+            // Fails if flushing does not just take long, but has failed.
+            db.persist(PersistMode::Buffer).map_err(|error| self.fail(&error))?;
         }
         Ok(())
+    }
+
+    fn journal_bytes(&self) -> Result<u64, StoreError> {
+        self.0.db.journal_disk_space().map_err(|error| self.fail(&error))
     }
 
     /// Makes everything committed before this call durable. Does nothing when nothing was.
@@ -364,6 +306,7 @@ impl Store {
             deletes: counts.deletes.load(Ordering::Relaxed),
             bytes: counts.bytes.load(Ordering::Relaxed),
             syncs: counts.syncs.load(Ordering::Relaxed),
+            journal_bytes: self.journal_bytes().unwrap_or(0),
             disk_bytes: self.0.db.disk_space().unwrap_or(0),
         }
     }
@@ -390,43 +333,37 @@ fn options(config: &StoreConfig) -> KeyspaceCreateOptions {
     KeyspaceCreateOptions::default().max_memtable_size(config.memtable_bytes)
 }
 
-/// Opens the database. A journal that `fjall` refuses is cut behind its last whole batch, once.
+/// Opens the database, after cutting off what a power failure left half written.
 fn open_repaired(path: &Path, config: &StoreConfig) -> Result<(Database, Option<Repair>), StoreOpenError> {
-    let open = || {
-        Database::builder(path)
-            .cache_size(config.cache_bytes)
-            .worker_threads(config.workers.max(1))
-            .max_journaling_size(JOURNAL_BYTES)
-            .open()
-    };
-    match open() {
-        Ok(db) => Ok((db, None)),
-        Err(fjall::Error::JournalRecovery(_)) => {
-            let repair = journal::cut(path)
-                .map_err(|error| StoreOpenError::Io { path: path.to_owned(), reason: error.to_string() })?
-                .ok_or_else(|| StoreOpenError::Damaged {
-                    path: path.to_owned(),
-                    what: "its journal has no whole batch".to_owned(),
-                })?;
-            tracing::warn!(path = %path.display(), %repair, "the key-value store's journal ended in a damaged batch");
-            let db = open().map_err(|error| open_error(path, &error))?;
-            Ok((db, Some(repair)))
-        }
-        Err(error) => Err(open_error(path, &error)),
+    let repair = journal::prepare(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock => StoreOpenError::Locked { path: path.to_owned() },
+        _ => StoreOpenError::Io { path: path.to_owned(), reason: error.to_string() },
+    })?;
+    if let Some(repair) = &repair {
+        tracing::warn!(path = %path.display(), %repair, "the key-value store ended in batches that were never synced");
     }
+    let db = Database::builder(path)
+        .cache_size(config.cache_bytes)
+        .worker_threads(config.workers.max(1))
+        .max_journaling_size(JOURNAL_BYTES)
+        .open()
+        .map_err(|error| open_error(path, &error))?;
+    Ok((db, repair))
 }
 
 fn check_format(path: &Path, db: &Database, own: &Keyspace, is_new: bool) -> Result<(), StoreOpenError> {
     let failed = |error: fjall::Error| open_error(path, &error);
     let format = own.0.get(FORMAT_KEY).map_err(failed)?;
     match format.as_deref() {
-        Some(bytes) if bytes == FORMAT.to_le_bytes() => Ok(()),
+        Some(bytes) if bytes == STORE_FORMAT.to_le_bytes() => Ok(()),
         Some(bytes) => {
             let found = <[u8; 4]>::try_from(bytes).map_or("unknown".to_owned(), |n| u32::from_le_bytes(n).to_string());
             Err(StoreOpenError::UnknownFormat { path: path.to_owned(), found })
         }
         // The own keyspace is made first, and the format is synced before any other.
-        None if is_new || db.keyspace_count() == 1 => own.0.insert(FORMAT_KEY, FORMAT.to_le_bytes()).map_err(failed),
+        None if is_new || db.keyspace_count() == 1 => {
+            own.0.insert(FORMAT_KEY, STORE_FORMAT.to_le_bytes()).map_err(failed)
+        }
         None => Err(StoreOpenError::Damaged { path: path.to_owned(), what: "it does not say its format".to_owned() }),
     }
 }
@@ -442,27 +379,4 @@ fn load_marks(path: &Path, own: &Keyspace) -> Result<Marks, StoreOpenError> {
         loaded.load(name, position);
     }
     Ok(loaded)
-}
-
-fn open_error(path: &Path, error: &fjall::Error) -> StoreOpenError {
-    let path = path.to_owned();
-    match error {
-        fjall::Error::Locked => StoreOpenError::Locked { path },
-        fjall::Error::InvalidVersion(_) => StoreOpenError::UnknownFormat { path, found: reason(error) },
-        fjall::Error::Io(_) => StoreOpenError::Io { path, reason: reason(error) },
-        _ => StoreOpenError::Damaged { path, what: reason(error) },
-    }
-}
-
-/// What the library says, in words: its own `Display` shows the insides of the error.
-fn reason(error: &fjall::Error) -> String {
-    match error {
-        fjall::Error::Io(error) => error.to_string(),
-        fjall::Error::Storage(fjall::LsmError::Io(error)) => error.to_string(),
-        fjall::Error::Storage(fjall::LsmError::ChecksumMismatch { .. }) => "a block has the wrong checksum".to_owned(),
-        fjall::Error::Poisoned => "a background flush or compaction failed".to_owned(),
-        fjall::Error::InvalidVersion(Some(version)) => format!("of another version of its library ({version:?})"),
-        fjall::Error::InvalidVersion(None) => "that is not a store's".to_owned(),
-        other => format!("{other:?}"),
-    }
 }

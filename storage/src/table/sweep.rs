@@ -3,9 +3,9 @@
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::error::StoreError;
 use super::keyspace::Batch;
 use super::row::Head;
-use super::store::StoreError;
 use super::tables::Tables;
 
 /// What one call of `Tables::sweep` did.

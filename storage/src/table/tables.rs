@@ -1,15 +1,16 @@
 //! Named tables of rows on a store.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::catalogue::{self, Entry, TableSpec};
+use super::error::{ApplyError, CreateError, ReadError, StoreError, TableOpenError};
 use super::key::{Key, MAX_KEY_BYTES};
 use super::keyspace::{Batch, Keyspace};
 use super::row::{self, Head, Row, RowError};
 use super::scan::{KeyBounds, Scan};
-use super::store::{Store, StoreConfig, StoreError, StoreOpenError};
+use super::store::{Store, StoreConfig};
 use super::sweep::Cursor;
 
 /// Sizes of the tables' store, and limits of rows.
@@ -27,32 +28,6 @@ impl Default for TablesConfig {
     }
 }
 
-/// Why the tables could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum TableOpenError {
-    /// The store beneath.
-    #[error(transparent)]
-    Store(#[from] StoreOpenError),
-    /// Reading the catalogue failed.
-    #[error("the catalogue of the tables in {} could not be read", path.display())]
-    Read {
-        /// The folder.
-        path: PathBuf,
-        /// Why.
-        source: StoreError,
-    },
-    /// A table this version cannot read.
-    #[error("table '{table}' in {} cannot be read ({what}): start it with the version that wrote it", path.display())]
-    UnknownFormat {
-        /// The folder.
-        path: PathBuf,
-        /// The table.
-        table: String,
-        /// What is unknown about it.
-        what: String,
-    },
-}
-
 /// What `create` did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Created {
@@ -62,29 +37,6 @@ pub enum Created {
     Altered,
     /// It was like that already, or this is an old statement read again.
     Unchanged,
-}
-
-/// Why a table could not be created or dropped.
-#[derive(Debug, thiserror::Error)]
-pub enum CreateError {
-    /// Rows lie by their key: another key is another table.
-    #[error(
-        "table '{table}' has the primary key ({was}), not ({wanted}): drop it first, its rows go with it, or give the new table another name"
-    )]
-    OtherKey {
-        /// The table.
-        table: String,
-        /// Its key columns.
-        was: String,
-        /// Those asked for.
-        wanted: String,
-    },
-    /// The name is empty or longer than 255 bytes.
-    #[error("a table name has 1 to 255 bytes, not {0}")]
-    Name(usize),
-    /// The store beneath.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// One write to a table.
@@ -118,20 +70,6 @@ pub struct Rejected {
     pub index: usize,
     /// Why.
     pub reason: RowError,
-}
-
-/// Why a step could not be applied. Nothing of it was.
-pub type ApplyError = StoreError;
-
-/// Why rows could not be read.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum ReadError {
-    /// No such table.
-    #[error("there is no table '{0}'")]
-    UnknownTable(String),
-    /// The store beneath.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// All key-value tables of an instance. Clones share them.
@@ -406,3 +344,7 @@ fn drop_orphans(store: &Store, tables: &mut Catalogue) -> Result<(), StoreError>
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "tables_tests.rs"]
+mod tests;
