@@ -309,3 +309,6 @@ async fn keep_synced(store: Store, every: Duration) {
         let _ = tokio::task::spawn_blocking(move || store.sync()).await;
     }
 }
+
+#[cfg(test)]
+mod tests;
