@@ -2,10 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, Decimal128Array, Int64Array, StringArray};
+use arrow::array::{Array, BooleanArray, Decimal128Array, Int64Array, StringArray};
 use arrow::buffer::BooleanBuffer;
 
-use crate::value::Value;
+use crate::ast::Dialect;
+use crate::decimal::Decimal;
+use crate::json;
+use crate::value::{MAX_TEXT, Value};
+
+/// The precision of all number columns.
+pub const NUMBER_PRECISION: u8 = 38;
 
 /// Values of one expression for the rows of a batch. Rows without a value of the column's kind are null in the Arrow
 /// array; `json_null` tells Null from Undefined among them (absent: all of them are Undefined).
@@ -24,8 +30,10 @@ pub enum ColumnData {
     Number {
         /// Values, at the column's scale.
         values: Decimal128Array,
-        /// Rows that are Int; the others are Decimal. Absent: all Int.
-        decimal: Option<BooleanBuffer>,
+        /// Digits after the point that each row's own spelling or calculation has; 0 says Int, more say Decimal (in
+        /// 2016 21.0 is Int, and its scale is 0). Absent: the column's scale for all rows. What a row is and how it is
+        /// written thus does not depend on the rows beside it.
+        scales: Option<Arc<[u8]>>,
     },
     /// Whole numbers known to fit 64 bits (`timestamp()`): Int.
     Int64(Int64Array),
@@ -33,8 +41,113 @@ pub enum ColumnData {
     String(StringArray),
     /// Booleans.
     Boolean(BooleanArray),
-    /// Arrays and objects as their JSON text.
+    /// Arrays and objects as their JSON text, as the payload spells it.
     Json(StringArray),
     /// Anything, row by row: mixed kinds, numbers beyond decimal128.
     Dynamic(Arc<Vec<Value>>),
+}
+
+impl Column {
+    /// A column of any values.
+    pub fn dynamic(values: Vec<Value>) -> Self {
+        Self { data: ColumnData::Dynamic(Arc::new(values)), json_null: None }
+    }
+
+    /// A column whose missing rows are all Undefined.
+    pub fn of(data: ColumnData) -> Self {
+        Self { data, json_null: None }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        match &self.data {
+            ColumnData::Number { values, .. } => values.len(),
+            ColumnData::Int64(values) => values.len(),
+            ColumnData::String(values) | ColumnData::Json(values) => values.len(),
+            ColumnData::Boolean(values) => values.len(),
+            ColumnData::Dynamic(values) => values.len(),
+        }
+    }
+
+    /// No rows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The value of a row; Undefined beyond the last. `dialect` says which numbers inside arrays and objects are Int.
+    pub fn value(&self, row: usize, dialect: Dialect) -> Value {
+        let value = match &self.data {
+            ColumnData::Number { values, scales } if values.len() > row && values.is_valid(row) => {
+                Some(number_at(values, scales.as_deref(), row))
+            }
+            ColumnData::Int64(values) if values.len() > row && values.is_valid(row) => {
+                Some(Value::Int(values.value(row).into()))
+            }
+            ColumnData::String(values) if values.len() > row && values.is_valid(row) => {
+                Some(Value::text(values.value(row)))
+            }
+            ColumnData::Boolean(values) if values.len() > row && values.is_valid(row) => {
+                Some(Value::Bool(values.value(row)))
+            }
+            ColumnData::Json(values) if values.len() > row && values.is_valid(row) => {
+                json::parse(values.value(row).as_bytes(), dialect).ok()
+            }
+            ColumnData::Dynamic(values) => values.get(row).cloned(),
+            _ => None,
+        };
+        value.unwrap_or_else(|| if self.is_json_null(row) { Value::Null } else { Value::Undefined })
+    }
+
+    /// Whether a row is JSON null.
+    pub fn is_json_null(&self, row: usize) -> bool {
+        match &self.data {
+            ColumnData::Dynamic(values) => matches!(values.get(row), Some(Value::Null)),
+            _ => self.json_null.as_ref().is_some_and(|nulls| row < nulls.len() && nulls.value(row)),
+        }
+    }
+
+    /// Whether a row is Undefined.
+    pub fn is_undefined(&self, row: usize) -> bool {
+        let missing = |array: &dyn Array| row >= array.len() || array.is_null(row);
+        match &self.data {
+            ColumnData::Number { values, .. } => missing(values) && !self.is_json_null(row),
+            ColumnData::Int64(values) => missing(values) && !self.is_json_null(row),
+            ColumnData::String(values) | ColumnData::Json(values) => missing(values) && !self.is_json_null(row),
+            ColumnData::Boolean(values) => missing(values) && !self.is_json_null(row),
+            ColumnData::Dynamic(values) => values.get(row).is_none_or(Value::is_undefined),
+        }
+    }
+
+    /// Appends a row as JSON and tells whether there was anything to write (Undefined is nothing).
+    pub fn write_json(&self, row: usize, out: &mut String) -> bool {
+        match &self.data {
+            ColumnData::String(texts) if row < texts.len() && texts.is_valid(row) => {
+                json::write_string(texts.value(row), out);
+            }
+            ColumnData::Json(texts) if row < texts.len() && texts.is_valid(row) => {
+                out.push_str(texts.value(row));
+            }
+            _ => return write_value(&self.value(row, Dialect::Aws2016), out),
+        }
+        true
+    }
+}
+
+fn number_at(values: &Decimal128Array, scales: Option<&[u8]>, row: usize) -> Value {
+    let scale = values.scale().unsigned_abs();
+    let own = scales.and_then(|scales| scales.get(row)).copied().unwrap_or(scale).min(scale);
+    let mantissa = values.value(row) / 10i128.pow(u32::from(scale - own));
+    match own {
+        0 => Value::whole(mantissa),
+        own => Value::decimal(Decimal::new(mantissa, i32::from(own))),
+    }
+}
+
+/// Appends a value as compact JSON; false for Undefined and for what is longer than a text may be.
+pub(crate) fn write_value(value: &Value, out: &mut String) -> bool {
+    let text = match value {
+        Value::Undefined => None,
+        value => json::to_text(value, MAX_TEXT),
+    };
+    text.inspect(|text| out.push_str(text)).is_some()
 }

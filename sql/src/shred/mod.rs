@@ -1,1 +1,252 @@
-//! Shred.
+//! Shredding: a batch of payloads to cells, one per wanted path and row.
+//!
+//! Each payload is read once, for the union of the paths that the rules of a program name, and, when a rule takes `*`
+//! into columns, for all its top-level members. Rows are put into groups by the kinds of their paths, so that one plan
+//! serves a whole group. Cells point into the payloads and are turned into Arrow columns only where a rule needs them,
+//! after its WHERE. This module knows payloads and paths, not rules.
+
+mod cell;
+mod gather;
+mod groups;
+mod layouts;
+mod paths;
+
+use std::sync::Arc;
+
+use crate::decimal::Decimal;
+use crate::scan::{NodeKind, ScanError, Tape, scan};
+use crate::shape::{Assignment, Shapes, Width};
+
+pub(crate) use cell::{Cell, Tag, cell_of, cell_value};
+pub(crate) use gather::{Cells, RawNumbers};
+pub(crate) use groups::{Group, SlotKind};
+pub(crate) use layouts::Layouts;
+pub(crate) use paths::Paths;
+
+use groups::Groups;
+
+/// Cells that a batch may have; what does not fit waits for the next one.
+const MAX_CELLS: usize = 1 << 20;
+
+/// What a payload is as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whole {
+    Object,
+    Array,
+    /// A bare text, number, boolean or null.
+    Scalar,
+    Empty,
+    NotJson,
+}
+
+/// A payload of the batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Row {
+    /// Its first cell.
+    pub(crate) cells: u32,
+    /// Its top-level members, if they are wanted.
+    pub(crate) layout: u32,
+    /// Its group.
+    pub(crate) group: u16,
+    pub(crate) whole: Whole,
+}
+
+/// Reads payloads for a set of paths.
+#[derive(Debug)]
+pub(crate) struct Shredder {
+    paths: Paths,
+    all_members: bool,
+    shapes: Shapes,
+    layouts: Layouts,
+    tape: Tape,
+    assignments: Vec<Assignment>,
+    groups: Groups,
+    cells: Vec<Cell>,
+    rows: Vec<Row>,
+    mistakes: Vec<(u32, ScanError)>,
+}
+
+impl Shredder {
+    pub(crate) fn new(paths: Paths, all_members: bool) -> Self {
+        Self {
+            groups: Groups::new(paths.len()),
+            paths,
+            all_members,
+            shapes: Shapes::new(),
+            layouts: Layouts::new(),
+            tape: Tape::default(),
+            assignments: Vec::new(),
+            cells: Vec::new(),
+            rows: Vec::new(),
+            mistakes: Vec::new(),
+        }
+    }
+
+    /// Reads as many of the payloads as fit one batch, at least one if there is one, and gives their number.
+    pub(crate) fn shred<'a>(&mut self, payloads: impl Iterator<Item = &'a [u8]>) -> usize {
+        if self.layouts.is_full() {
+            self.layouts.clear();
+            self.shapes.clear();
+        }
+        self.rows.clear();
+        self.mistakes.clear();
+        self.groups.clear();
+        let mut used = 0;
+        for payload in payloads {
+            let width = self.paths.len().max(self.shapes.max_width());
+            self.reserve(used + width);
+            let row = self.cells.get_mut(used..used + width).unwrap_or_default();
+            let (row, width) = match self.shapes.read(payload, row) {
+                Some((shape, Width::Small)) => {
+                    let group = self.groups.of_shape(shape.structure, row);
+                    let found = Row { cells: used as u32, layout: shape.layout, group, whole: Whole::Object };
+                    (found, shape.width)
+                }
+                Some((shape, Width::Wide)) => {
+                    let group = self.groups.of_row(row);
+                    let found = Row { cells: used as u32, layout: shape.layout, group, whole: Whole::Object };
+                    (found, shape.width)
+                }
+                None => self.read_any(payload, used),
+            };
+            self.rows.push(row);
+            used += width;
+            if used >= MAX_CELLS {
+                break;
+            }
+        }
+        self.rows.len()
+    }
+
+    /// Takes a batch of messages none of whose payloads is looked at.
+    pub(crate) fn pass(&mut self, count: usize) {
+        self.rows.clear();
+        self.mistakes.clear();
+        self.groups.clear();
+        let group = self.groups.of_row(&[]);
+        self.rows.resize(count, Row { cells: 0, layout: 0, group, whole: Whole::Object });
+    }
+
+    fn reserve(&mut self, cells: usize) {
+        if self.cells.len() < cells {
+            self.cells.resize(cells.next_power_of_two(), Cell::default());
+        }
+    }
+
+    /// The general path. Gives the row, whose cells start at `used`, and their number.
+    fn read_any(&mut self, payload: &[u8], used: usize) -> (Row, usize) {
+        self.assignments.clear();
+        let fixed = self.paths.len();
+        let (whole, mut width, mut layout) = (self.scan(payload), fixed, Layouts::EMPTY);
+        if whole == Whole::Object {
+            self.paths.assign(payload, &self.tape, &mut self.assignments);
+            if self.all_members {
+                layout = self.layouts.assign(payload, &self.tape, fixed, &mut self.assignments);
+                width += self.layouts.names(layout).len();
+            }
+        }
+        self.reserve(used + width);
+        let row = self.cells.get_mut(used..used + width).unwrap_or_default();
+        row.fill(Cell::default());
+        for assignment in &self.assignments {
+            if let (Some(place), Some(node)) =
+                (row.get_mut(usize::from(assignment.cell)), self.tape.node(assignment.node))
+            {
+                *place = cell_of(payload, node);
+            }
+        }
+        let group = self.groups.of_row(row);
+        if whole == Whole::Object {
+            self.shapes.sighted(payload, &self.tape, &self.assignments, width, layout);
+        }
+        (Row { cells: used as u32, layout, group, whole }, width)
+    }
+
+    fn scan(&mut self, payload: &[u8]) -> Whole {
+        if payload.is_empty() {
+            return Whole::Empty;
+        }
+        if let Err(error) = scan(payload, &mut self.tape).and_then(|()| check_range(payload, &self.tape)) {
+            self.mistakes.push((self.rows.len() as u32, error));
+            return Whole::NotJson;
+        }
+        match self.tape.node(0).map(|node| node.kind) {
+            Some(NodeKind::Object) => Whole::Object,
+            Some(NodeKind::Array) => Whole::Array,
+            _ => Whole::Scalar,
+        }
+    }
+
+    /// The rows of the batch.
+    pub(crate) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// The rows that are not JSON, and why.
+    pub(crate) fn mistakes(&self) -> &[(u32, ScanError)] {
+        &self.mistakes
+    }
+
+    /// Its groups.
+    pub(crate) fn groups(&self) -> &[Group] {
+        self.groups.all()
+    }
+
+    /// The cells of one path for a choice of rows.
+    pub(crate) fn cells<'a>(&'a self, slot: usize, chosen: &'a [u32]) -> Cells<'a> {
+        Cells::of_slot(&self.cells, &self.rows, slot, chosen)
+    }
+
+    /// The cells of every top-level member that one of the chosen rows has, by name.
+    pub(crate) fn members<'a>(&'a self, chosen: &'a [u32]) -> Vec<(Arc<str>, Cells<'a>)> {
+        let mut order: Vec<u32> = Vec::new();
+        let mut places: Vec<Option<Vec<u32>>> = vec![None; self.layouts.name_count()];
+        for (index, row) in chosen.iter().enumerate() {
+            let Some(row) = self.rows.get(*row as usize) else { continue };
+            let first = row.cells as usize + self.paths.len();
+            for (place, name) in self.layouts.names(row.layout).iter().enumerate() {
+                let Some(cells) = places.get_mut(*name as usize) else { continue };
+                let cells = cells.get_or_insert_with(|| {
+                    order.push(*name);
+                    vec![u32::MAX; chosen.len()]
+                });
+                if let Some(cell) = cells.get_mut(index) {
+                    *cell = (first + place) as u32;
+                }
+            }
+        }
+        let named = order.into_iter().filter_map(|name| {
+            let cells = places.get_mut(name as usize)?.take()?;
+            Some((Arc::clone(self.layouts.name(name)?), Cells::at(&self.cells, cells, chosen)))
+        });
+        named.collect()
+    }
+
+    /// The top-level members of payloads.
+    pub(crate) fn layouts(&self) -> &Layouts {
+        &self.layouts
+    }
+
+    /// How many paths are wanted.
+    pub(crate) fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// How many shapes are known.
+    #[cfg(test)]
+    pub(crate) fn shapes(&self) -> usize {
+        self.shapes.len()
+    }
+}
+
+/// Numbers beyond 1E+1000 do not exist in the language, so a payload with one is refused as a whole.
+fn check_range(payload: &[u8], tape: &Tape) -> Result<(), ScanError> {
+    for node in tape.unusual_numbers() {
+        let (start, end) = (node.start as usize, node.end as usize);
+        let spelt = payload.get(start..end).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+        if Decimal::parse(spelt).is_none() {
+            return Err(ScanError::Range { at: start });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,141 @@
+//! Reading a payload by its shape.
+
+use super::literal::Literal;
+use crate::scan::{Taken, plain_text_end, take_number};
+use crate::shred::{Cell, Tag};
+
+/// Not wanted.
+pub(super) const NOWHERE: u16 = u16::MAX;
+
+/// What a leaf is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaf {
+    Number,
+    /// The quotes belong to the literals around it.
+    Text,
+    Bool,
+}
+
+/// A literal and the leaf after it.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) literal: Literal,
+    pub(super) leaf: Leaf,
+    /// The cells it goes to: a path's, and a member's when all are wanted.
+    pub(super) cells: [u16; 2],
+}
+
+/// An array or object that is wanted as a whole: it starts and ends inside literals.
+#[derive(Debug)]
+pub(super) struct Whole {
+    pub(super) cell: u16,
+    pub(super) tag: Tag,
+    /// The literal (by its number) and the byte in it.
+    pub(super) start: (u32, u32),
+    pub(super) end: (u32, u32),
+}
+
+/// Whether all numbers of a payload fit their cells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Width {
+    Small,
+    Wide,
+}
+
+/// A learned shape.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(super) steps: Box<[Step]>,
+    pub(super) tail: Literal,
+    pub(super) wholes: Box<[Whole]>,
+    /// Cells that are the same in every payload of the shape: null, or not there.
+    pub(super) constants: Box<[(u16, Tag)]>,
+    /// Which of the payloads' layouts of top-level members it has.
+    pub(crate) layout: u32,
+    /// How many cells a row of it has.
+    pub(crate) width: usize,
+    pub(super) structure: u64,
+}
+
+impl Shape {
+    /// Reads a payload into the cells of its row, writing every one of them, and tells whether a number was too wide
+    /// for a cell. `None`: it does not have this shape, and the cells are of no use. `places` is scratch.
+    #[inline]
+    pub(crate) fn read(&self, payload: &[u8], row: &mut [Cell], places: &mut Vec<u32>) -> Option<Width> {
+        let mut at = 0;
+        let mut width = Width::Small;
+        places.clear();
+        for step in &self.steps {
+            if !step.literal.stands_at(payload, at) {
+                return None;
+            }
+            if !self.wholes.is_empty() {
+                places.push(at as u32);
+            }
+            at += step.literal.len();
+            let (cell, end) = read_leaf(step.leaf, payload, at)?;
+            at = end;
+            if cell.tag == Tag::WideNumber {
+                width = Width::Wide;
+            }
+            for &wanted in &step.cells {
+                if let Some(place) = row.get_mut(usize::from(wanted)) {
+                    *place = cell;
+                }
+            }
+        }
+        if !self.tail.ends_at(payload, at) {
+            return None;
+        }
+        for &(cell, tag) in &self.constants {
+            if let Some(place) = row.get_mut(usize::from(cell)) {
+                *place = Cell { tag, ..Cell::default() };
+            }
+        }
+        if !self.wholes.is_empty() {
+            places.push(at as u32);
+            self.mark_wholes(row, places);
+        }
+        Some(width)
+    }
+
+    fn mark_wholes(&self, row: &mut [Cell], places: &[u32]) {
+        let position = |(literal, byte): (u32, u32)| places.get(literal as usize).map_or(0, |place| place + byte);
+        for whole in &self.wholes {
+            if let Some(place) = row.get_mut(usize::from(whole.cell)) {
+                let (start, end) = (position(whole.start), position(whole.end));
+                *place = Cell::span(whole.tag, start, end);
+            }
+        }
+    }
+}
+
+/// A leaf's cell and the position after it.
+#[inline(always)]
+fn read_leaf(leaf: Leaf, payload: &[u8], at: usize) -> Option<(Cell, usize)> {
+    match leaf {
+        Leaf::Number => {
+            let (taken, end) = take_number(payload, at)?;
+            let cell = match taken {
+                Taken::Small { mantissa, scale, zero_end } => Cell::number(mantissa, scale, zero_end),
+                Taken::Wide => Cell::span(Tag::WideNumber, at as u32, end as u32),
+            };
+            Some((cell, end))
+        }
+        Leaf::Text => {
+            let (end, ascii) = plain_text_end(payload, at)?;
+            if !ascii && simdutf8::basic::from_utf8(payload.get(at..end)?).is_err() {
+                return None;
+            }
+            Some((Cell::span(Tag::String, at as u32, end as u32), end))
+        }
+        Leaf::Bool => {
+            let (tag, length) = match payload.get(at..at + 4)? {
+                b"true" => (Tag::True, 4),
+                b"fals" if payload.get(at + 4) == Some(&b'e') => (Tag::False, 5),
+                _ => return None,
+            };
+            Some((Cell { tag, ..Cell::default() }, at + length))
+        }
+    }
+}
