@@ -13,7 +13,7 @@ pub(crate) use number::{Taken, take_number};
 pub use tape::{MAX_DEPTH, Node, NodeKind, ScanError, Tape, scan};
 pub(crate) use text::plain_text_end;
 pub use text::unescape;
-pub(crate) use words::{load8, load16};
+pub(crate) use words::load16;
 
 #[cfg(test)]
 pub(crate) mod tests;

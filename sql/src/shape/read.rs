@@ -54,7 +54,7 @@ pub(crate) struct Shape {
     pub(crate) layout: u32,
     /// How many cells a row of it has.
     pub(crate) width: usize,
-    pub(super) structure: u64,
+    pub(crate) structure: u64,
 }
 
 impl Shape {

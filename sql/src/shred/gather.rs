@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, BooleanBuilder, Decimal128Array, NullBufferBuilder, StringArray, StringBuilder};
-use arrow::buffer::{BooleanBuffer, BooleanBufferBuilder, NullBuffer, ScalarBuffer};
+use arrow::array::{
+    BooleanArray, BooleanBufferBuilder, BooleanBuilder, Decimal128Array, NullBufferBuilder, StringArray, StringBuilder,
+};
+use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 
 use super::Row;
 use super::cell::{Cell, Tag, cell_value};

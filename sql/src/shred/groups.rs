@@ -20,7 +20,7 @@ pub(crate) enum SlotKind {
 }
 
 impl SlotKind {
-    fn of(tag: Tag) -> Self {
+    pub(super) fn of(tag: Tag) -> Self {
         match tag {
             Tag::Undefined | Tag::Null => Self::Missing,
             Tag::False | Tag::True => Self::Boolean,
