@@ -114,10 +114,13 @@ pub(crate) fn json_text() -> impl Strategy<Value = String> {
     let spaced = (space, leaf, space).prop_map(|(a, l, b)| format!("{a}{l}{b}"));
     spaced.prop_recursive(5, 40, 6, move |inner| {
         prop_oneof![
-            (proptest::collection::vec(inner.clone(), 0..6), space)
-                .prop_map(|(items, s)| format!("{s}[{}]{s}", if items.is_empty() { s.clone() } else { items.join(",") })),
+            (proptest::collection::vec(inner.clone(), 0..6), space).prop_map(|(items, s)| format!(
+                "{s}[{}]{s}",
+                if items.is_empty() { s.clone() } else { items.join(",") }
+            )),
             (proptest::collection::vec((text.clone(), inner), 0..6), space).prop_map(|(members, s)| {
-                let members: Vec<String> = members.iter().map(|(name, value)| format!("{s}{name}{s}:{value}")).collect();
+                let members: Vec<String> =
+                    members.iter().map(|(name, value)| format!("{s}{name}{s}:{value}")).collect();
                 format!("{s}{{{}}}{s}", members.join(","))
             }),
         ]

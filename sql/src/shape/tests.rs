@@ -10,8 +10,9 @@ use crate::shred::{Cell, cell_of};
 fn general(payload: &[u8]) -> Option<(Tape, Vec<Assignment>, Vec<Cell>)> {
     let mut tape = Tape::default();
     scan(payload, &mut tape).ok()?;
-    let names: std::collections::HashSet<u32> =
-        (0..tape.nodes().len() as u32).flat_map(|i| tape.members(i).map(|(name, _)| name).collect::<Vec<_>>()).collect();
+    let names: std::collections::HashSet<u32> = (0..tape.nodes().len() as u32)
+        .flat_map(|i| tape.members(i).map(|(name, _)| name).collect::<Vec<_>>())
+        .collect();
     let values = (0..tape.nodes().len() as u32).filter(|i| !names.contains(i));
     let assignments: Vec<_> = values.enumerate().map(|(cell, node)| Assignment { node, cell: cell as u16 }).collect();
     let cells = assignments.iter().map(|a| cell_of(payload, tape.node(a.node).unwrap())).collect();
