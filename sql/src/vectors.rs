@@ -1,7 +1,7 @@
 //! Runs files of examples: a statement, a message, and what must come out. The same files judge every evaluation path.
 //!
-//! One JSON object a line. `id`, `section`, `sqlVersion` (or `native`), `sql`, `topic`, and `payload` (JSON; its bytes are
-//! its text) or `payload_base64`. Of the message: `clientid`, `principal`, `accountid`, `sourceip`, `mqtt5`,
+//! One JSON object a line. `id`, `section`, `sqlVersion` (or `native`), `sql`, `topic`, and `payload` (JSON; what is
+//! sent is its text) or `payload_base64`. Of the message: `clientid`, `principal`, `accountid`, `sourceip`, `mqtt5`,
 //! `protocol: "http"`, `basic_ingest_rule`. For external functions `stubs`: name, arguments, result. What must come
 //! out is exactly one of
 //!
