@@ -31,6 +31,12 @@ pub trait Evaluate {
     fn evaluate(&self, case: &Case) -> Outcome;
 }
 
+impl<F: Fn(&Case) -> Outcome> Evaluate for F {
+    fn evaluate(&self, case: &Case) -> Outcome {
+        self(case)
+    }
+}
+
 /// A case that did not come out as it should.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Failure {

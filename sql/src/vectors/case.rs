@@ -86,6 +86,11 @@ pub enum Expected {
 }
 
 impl Case {
+    /// True if the statement calls external functions, which the case answers itself (it is their [`Externals`]).
+    pub fn has_stubs(&self) -> bool {
+        !self.stubs.is_empty()
+    }
+
     /// The message.
     pub fn message(&self) -> Message<'_> {
         Message {
