@@ -132,7 +132,7 @@ impl World {
             }
         }
         // Batches of one life are in the order of their appends, and so are lives.
-        if !found.iter().map(|(_, records)| records[0].1).is_sorted() {
+        if !found.values().map(|records| records[0].1).is_sorted() {
             return Err("batches are out of order".into());
         }
         Ok(())
