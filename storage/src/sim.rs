@@ -97,7 +97,7 @@ struct State {
     syncs: u64,
     /// The change at which the power goes.
     freeze_at: Option<u64>,
-    fail_sync_at: Option<u64>,
+    fail_sync_at: Option<(u64, ErrorKind)>,
 }
 
 #[derive(Clone)]
@@ -199,7 +199,12 @@ impl SimDisk {
 
     /// The n-th sync of a file fails (counted from 1 since the disk was made).
     pub fn fail_sync_at(&self, sync: u64) {
-        self.state().fail_sync_at = Some(sync);
+        self.fail_sync_as(sync, ErrorKind::Other);
+    }
+
+    /// The n-th sync of a file fails with this kind of error.
+    pub fn fail_sync_as(&self, sync: u64, kind: ErrorKind) {
+        self.state().fail_sync_at = Some((sync, kind));
     }
 
     /// Files may take so many bytes together.
@@ -418,8 +423,8 @@ impl DiskFile for SimFile {
         let mut state = self.disk.state();
         state.change()?;
         state.syncs += 1;
-        if state.fail_sync_at == Some(state.syncs) {
-            return Err(io::Error::other("the simulated disk failed to sync"));
+        if let Some((_, kind)) = state.fail_sync_at.filter(|(at, _)| *at == state.syncs) {
+            return Err(io::Error::new(kind, "the simulated disk failed to sync"));
         }
         lock(&self.content).synced();
         Ok(())

@@ -10,7 +10,7 @@ pub enum Durability {
     /// Synced: survives loss of power.
     #[default]
     Sync,
-    /// Handed to the operating system, synced within a second: survives a killed process.
+    /// Handed to the operating system, synced about once a second: survives a killed process.
     Write,
     /// Handed to the operating system, which writes when it likes: survives a killed process.
     None,
@@ -39,8 +39,6 @@ pub struct LogConfig {
     pub reserve_bytes: u64,
     /// Log time follows at once when the wall clock is ahead by more than this.
     pub max_clock_jump: Duration,
-    /// Whether segments that take no more commits are compressed.
-    pub compress: bool,
 }
 
 impl LogConfig {
@@ -57,7 +55,6 @@ impl LogConfig {
             min_free_bytes: 512 << 20,
             reserve_bytes: 256 << 20,
             max_clock_jump: Duration::from_secs(60),
-            compress: false,
         }
     }
 }

@@ -34,8 +34,6 @@ pub struct SegmentFile {
     pub first_offset: Offset,
     /// Wall clock at its creation, µs since 1970.
     pub created_us: u64,
-    /// Whether its commits are compressed.
-    pub compressed: bool,
     /// Why it cannot be read, if it cannot.
     pub broken: Option<String>,
     header: Option<SegmentHeader>,
@@ -175,7 +173,6 @@ fn describe(disk: &dyn Disk, dir: &Path, base: Position) -> Result<SegmentFile, 
         }
     };
     let (after_epoch, first_offset) = header.map_or_else(Default::default, |h| (h.before.epoch, h.before.next_offset));
-    let compressed = header.is_some_and(|h| h.form == segment::Form::Compressed);
     let created_us = header.map_or(0, |h| h.created_us);
-    Ok(SegmentFile { path, base, bytes, after_epoch, first_offset, created_us, compressed, broken, header })
+    Ok(SegmentFile { path, base, bytes, after_epoch, first_offset, created_us, broken, header })
 }

@@ -20,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::commit::{COMMIT_HEADER, COMMIT_MAGIC, Chain, CommitHeader};
-use super::segment::{self, BadHeader, Form, LogId, SEGMENT_HEADER, Segment, SegmentHeader, VERSION};
+use super::segment::{self, BadHeader, LogId, SEGMENT_HEADER, Segment, SegmentHeader, VERSION};
 use super::{Epoch, LogConfig, Offset, OpenError, Position};
 use crate::clock::Clock;
 use crate::disk::{Disk, DiskFile};
@@ -77,12 +77,6 @@ pub(super) fn recover(
     let (headers, unfinished) = read_headers(disk, dir)?;
     check_neighbours(dir, &headers)?;
     let Some(&(last, _)) = headers.last() else { return begin(config, disk, clock, floor) };
-    let last = match last.form {
-        Form::Plain => last,
-        Form::Compressed => {
-            return Err(corrupt(dir, &last, last.base, "the segment is compressed but the last of the log"));
-        }
-    };
     let path = segment::path(dir, last.base);
     let file = disk.open(&path, true).map_err(io_error("open", &path))?;
     let bytes = disk.read(&path).map_err(io_error("read", &path))?;
@@ -119,7 +113,7 @@ fn begin(config: &LogConfig, disk: &dyn Disk, clock: &dyn Clock, floor: Epoch) -
     let id = LogId::new(created_us, dir);
     let chain = Chain { epoch: floor, next_offset: Offset(1), link: 0 };
     let base = Position(0);
-    let header = SegmentHeader { log: id, form: Form::Plain, base, before: chain, created_us };
+    let header = SegmentHeader { log: id, base, before: chain, created_us };
     let file = segment::create(disk, dir, &header).map_err(io_error("create", &segment::path(dir, base)))?;
     let recovery = Recovery {
         created: true,
@@ -174,10 +168,10 @@ fn check_neighbours(dir: &Path, headers: &[Found]) -> Result<(), OpenError> {
             return Err(corrupt(dir, next, next.base, "the segment belongs to another log"));
         }
         let end = segment.base.0 + len;
-        if segment.form == Form::Plain && end < next.base.0 {
+        if end < next.base.0 {
             return Err(corrupt(dir, segment, Position(end), "the segment is cut short, or one after it is missing"));
         }
-        if segment.form == Form::Plain && end > next.base.0 {
+        if end > next.base.0 {
             return Err(corrupt(dir, segment, next.base, "the segment goes on after its end"));
         }
     }

@@ -9,7 +9,7 @@
 //! |---|---|
 //! | 8 | `HGLOGSEG` |
 //! | 4 | version of the format of segment, commits and frames: 1 |
-//! | 4 | form of what follows: 0 commits as written, 1 compressed |
+//! | 4 | zeros |
 //! | 16 | id of the log, the same in all its segments |
 //! | 8 | position in the log of this file's first byte |
 //! | 8 | epoch of the last commit before it; of the floor at which the log began, in the first |
@@ -56,19 +56,10 @@ impl LogId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub log: LogId,
-    pub form: Form,
     pub base: Position,
     /// What the first commit in it must follow.
     pub before: Chain,
     pub created_us: u64,
-}
-
-/// How the commits are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub(super) enum Form {
-    Plain = 0,
-    Compressed = 1,
 }
 
 /// Why a file's first bytes are not a header.
@@ -86,7 +77,7 @@ impl SegmentHeader {
         let fields: [&[u8]; 9] = [
             &MAGIC,
             &VERSION.to_le_bytes(),
-            &(self.form as u32).to_le_bytes(),
+            &[0; 4],
             &self.log.0,
             &self.base.0.to_le_bytes(),
             &self.before.epoch.0.to_le_bytes(),
@@ -117,18 +108,14 @@ impl SegmentHeader {
         if crc32c::crc32c(sealed) != crc {
             return Err(BadHeader::Damaged("the segment header does not match its checksum"));
         }
-        let form = match fields.u32() {
-            Some(0) => Form::Plain,
-            Some(1) => Form::Compressed,
-            _ => return Err(BadHeader::Damaged("the segment is of an unknown form")),
-        };
+        fields.bytes(4).ok_or(SHORT)?;
         let log = LogId(fields.array().ok_or(SHORT)?);
         let base = Position(fields.u64().ok_or(SHORT)?);
         let epoch = Epoch(fields.u64().ok_or(SHORT)?);
         let next_offset = Offset(fields.u64().ok_or(SHORT)?);
         let created_us = fields.u64().ok_or(SHORT)?;
         let link = fields.u32().ok_or(SHORT)?;
-        Ok(Self { log, form, base, before: Chain { epoch, next_offset, link }, created_us })
+        Ok(Self { log, base, before: Chain { epoch, next_offset, link }, created_us })
     }
 }
 

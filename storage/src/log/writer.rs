@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::commit::{Chain, CommitHeader};
 use super::config::add;
 use super::queue::{Pending, Work};
-use super::segment::{self, Form, SEGMENT_HEADER, Segment, SegmentHeader};
+use super::segment::{self, SEGMENT_HEADER, Segment, SegmentHeader};
 use super::shared::{Shared, Space, lock};
 use super::{AppendError, Batch, Class, Committed, Durability, Epoch, Position, RecordFields, RecordKind};
 use crate::disk::{DiskFile, is_full};
@@ -67,6 +67,7 @@ impl Writer {
 
     /// Commits what comes, until the log is closed and nothing waits.
     pub fn run(mut self) {
+        let _guard = FailOnPanic(Arc::clone(&self.shared));
         loop {
             self.idle_work();
             match self.shared.wait_for_work(self.idle_time(), self.expected) {
@@ -283,8 +284,7 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let (disk, dir) = (&*shared.disk, &shared.config.dir);
         let created_us = shared.clock.wall_us();
-        let header =
-            SegmentHeader { log: shared.id, form: Form::Plain, base: self.end, before: self.chain, created_us };
+        let header = SegmentHeader { log: shared.id, base: self.end, before: self.chain, created_us };
         let begun = segment::create(disk, dir, &header);
         self.file = begun.map_err(|e| self.write_failed("begin a segment after", &e))?;
         self.must_roll = false;
@@ -318,6 +318,20 @@ impl Writer {
         } else {
             Space::None
         });
+    }
+}
+
+/// A `done` that panics takes the writer with it; then the log has failed, and nobody waits for it in vain.
+struct FailOnPanic(Arc<Shared>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("the log's writer has panicked; this is a bug, please report it".into());
+            let mut queue = lock(&self.0.queue);
+            queue.closing = true;
+            queue.pending.clear();
+        }
     }
 }
 

@@ -128,6 +128,21 @@ fn a_tick_comes_when_log_time_passes_the_wish_and_nothing_else_does() {
 }
 
 #[test]
+fn a_panicking_callback_fails_the_log_instead_of_hanging_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, _) = open(config(dir.path()));
+    log.appender().append(batch(["a"]), Class::Client, |_| panic!("as this test wants it")).unwrap();
+    let mut later = log.appender().append_and_wait(batch(["b"]), Class::Client);
+    while later == Err(AppendError::Closed) {
+        later = log.appender().append_and_wait(batch(["b"]), Class::Client);
+    }
+    assert!(matches!(later, Err(AppendError::Failed(_))), "{later:?}");
+    assert!(log.health().failed.is_some());
+    drop(log);
+    assert_eq!(payloads(&open(config(dir.path())).0).first().map(String::as_str), Some("a"));
+}
+
+#[test]
 fn marks_and_all_fields_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let (log, _) = open(config(dir.path()));

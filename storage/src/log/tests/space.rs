@@ -103,6 +103,51 @@ fn the_log_goes_on_after_a_full_disk_where_it_was() {
 }
 
 #[test]
+fn what_a_full_disk_left_of_a_commit_is_cut_before_the_segment_ends() {
+    for capacity in (10_000..12_500).step_by(97) {
+        let (disk, clock) = (SimDisk::new(), SimClock::new(1_790_000_000_000_000));
+        disk.set_capacity(Some(capacity));
+        let (log, mut stepper) = open_on(&disk, &clock, 0, 0);
+        let large = (0..).take_while(|_| append(&log, &mut stepper, &clock, Class::Client).is_ok()).count();
+        disk.set_capacity(None);
+        clock.advance_us(200_000);
+        stepper.step();
+        // A short one is written over what is left of the long one; then comes one for which a new segment is begun.
+        for size in [1, 19_000] {
+            log.appender().append(batch(["y".repeat(size).as_str()]), Class::Client, |r| assert!(r.is_ok())).unwrap();
+            stepper.step();
+        }
+        drop((log, stepper));
+        let (after, _stepper) = open_on(&disk.crash(capacity), &clock, 0, 0);
+        assert_eq!(payloads(&after).len(), large + 2, "capacity {capacity}");
+    }
+}
+
+#[test]
+fn a_segment_that_could_not_be_begun_ends_the_one_before_it_all_the_same() {
+    for seed in 0..20 {
+        let (disk, clock) = (SimDisk::new(), SimClock::new(1_790_000_000_000_000));
+        let (log, mut stepper) = open_on(&disk, &clock, 0, 0);
+        let segments = || log.metrics().segments_created.load(std::sync::atomic::Ordering::Relaxed);
+        for _ in 0..18 {
+            append(&log, &mut stepper, &clock, Class::Client).unwrap();
+        }
+        assert_eq!(segments(), 0);
+        disk.fail_sync_as(disk.syncs() + 1, std::io::ErrorKind::StorageFull);
+        assert_eq!(append(&log, &mut stepper, &clock, Class::Client), Err(AppendError::LowSpace));
+        clock.advance_us(200_000);
+        stepper.step();
+        // It would fit the old segment; but a new one is on the disk already, and may survive.
+        log.appender().append(batch(["y"]), Class::Client, |r| assert!(r.is_ok())).unwrap();
+        stepper.step();
+        assert_eq!((segments(), log.health().failed), (1, None));
+        drop((log, stepper));
+        let (after, _stepper) = open_on(&disk.crash(seed), &clock, 0, 0);
+        assert_eq!(payloads(&after).len(), 19);
+    }
+}
+
+#[test]
 fn the_queue_is_bounded_and_the_batch_comes_back() {
     let (disk, clock) = (SimDisk::new(), SimClock::new(1_790_000_000_000_000));
     let config = LogConfig { max_queued_bytes: 1000, min_free_bytes: 0, ..LogConfig::new("/log") };
