@@ -6,6 +6,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arrow::error::ArrowError;
 use deltalake_core::DeltaTableError;
 use object_store::path::Path;
 use object_store::{Error as StoreError, ObjectStoreExt, PutPayload};
@@ -15,6 +16,7 @@ use super::config::{Format, LakeConfig};
 use super::delta::{CommitError, Snapshot};
 use super::plain;
 use super::schema::{LakeSchema, LakeType, Lookup};
+use super::seal::{self, SealError};
 use super::spool::{Piece, Spool, SpoolError};
 use super::state::{Committed, LakeStatus, Shared, State};
 use super::store::{Place, Probe, probe, redact};
@@ -42,6 +44,10 @@ enum AttemptError {
     Damaged(String),
     #[error(transparent)]
     Spool(#[from] SpoolError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error(transparent)]
+    Columns(#[from] ArrowError),
     #[error("{0}")]
     Unfit(String),
 }
@@ -61,6 +67,8 @@ pub(super) struct Committer {
     pub spool: Arc<Mutex<Spool>>,
     pub place: Place,
     pub runtime: Handle,
+    /// A named bug, for tests: takes sealed pieces for committed without looking at the table's mark.
+    pub skip_unseen: bool,
 }
 
 impl Committer {
@@ -145,12 +153,18 @@ impl Committer {
         Ok(())
     }
 
-    /// Makes a table version the one that queries see, and drops the sealed pieces it contains, at one moment.
+    /// Makes a table version the one that queries see, and drops the rows it contains here, at one moment.
     fn publish(&self, snapshot: Snapshot) -> Result<(), AttemptError> {
-        let mark = if fault::bug("skip_without_mark") { u64::MAX } else { snapshot.mark };
+        let mark = if self.skip_unseen { u64::MAX } else { snapshot.mark };
         let columns = snapshot.columns();
+        let cut = self.cut(snapshot.mark)?;
         let released = self.shared.update(|state| {
             learn(state, &columns)?;
+            if matches!(state.committed, Committed::Unknown) {
+                state.buffer.drop_up_to(snapshot.mark)?;
+                // Rows on their way were fitted without knowing the mark.
+                state.generation += 1;
+            }
             let mut released = Vec::new();
             while let Some(piece) = state.sealed.front()
                 && piece.to <= mark
@@ -158,12 +172,25 @@ impl Committer {
                 state.rows_committed += piece.rows;
                 released.extend(state.sealed.pop_front());
             }
+            if let (Some(cut), Some(front)) = (cut, state.sealed.front_mut()) {
+                std::mem::replace(front, cut).release();
+            }
             state.committed_mark = snapshot.mark;
             state.taken = state.taken.max(snapshot.mark);
             state.committed = Committed::Delta(Box::new(snapshot));
             Ok::<_, AttemptError>(released)
         })?;
         self.forget(&released)
+    }
+
+    /// The piece that the mark falls into, made anew without what the table has. It exists only if the spool was lost
+    /// and then filled while the store was out of reach.
+    fn cut(&self, mark: u64) -> Result<Option<Piece>, AttemptError> {
+        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(across) = spool.across(mark) else { return Ok(None) };
+        let schema = self.shared.lock().file_schema();
+        let piece = seal::cut(&self.config.spool_dir, &self.config.name, &across, mark, &schema)?;
+        Ok(Some(spool.exchange(piece)?))
     }
 
     fn forget(&self, released: &[Piece]) -> Result<(), AttemptError> {

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use datafusion::catalog::TableProvider;
@@ -17,6 +18,7 @@ use super::spool::{Found, Spool, SpoolError};
 use super::state::{Buffer, Committed, LakeStatus, Shared, State};
 use super::store::{Place, PlaceError};
 use super::writer::{Message, Writer};
+use crate::fault;
 
 /// Messages that may wait for the lake's thread; bytes are limited besides.
 const QUEUED_MESSAGES: usize = 1024;
@@ -162,8 +164,15 @@ impl Lake {
             open_step: false,
             seal_wanted: false,
         };
-        let committer =
-            Committer { config: config.clone(), shared: shared.clone(), spool, place: place.clone(), runtime };
+        let skip_unseen = fault::bug("skip_without_mark");
+        let committer = Committer {
+            config: config.clone(),
+            shared: shared.clone(),
+            spool,
+            place: place.clone(),
+            runtime,
+            skip_unseen,
+        };
         let start = |name: &str, run: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new()
                 .name(format!("lake-{name}"))
@@ -236,20 +245,7 @@ impl Lake {
 
     /// How the sink is doing.
     pub fn health(&self) -> LakeHealth {
-        let state = self.shared.lock();
-        let backlog_bytes = state.spool_bytes();
-        LakeHealth {
-            status: state.status,
-            message: state.message.clone(),
-            taken: state.taken,
-            committed: state.committed(),
-            buffered_rows: state.buffer.rows,
-            sealed_pieces: state.sealed.len(),
-            backlog_bytes,
-            backlog_warning: backlog_bytes >= self.config.max_backlog_bytes / 2,
-            rescued_values: state.rescued,
-            rows_committed: state.rows_committed,
-        }
+        health_of(&self.shared.lock(), &self.config)
     }
 
     /// Waits until rows and steps sent so far are visible to queries.
@@ -260,6 +256,26 @@ impl Lake {
         }
     }
 
+    /// Waits until rows up to `epoch` are taken, at most `limit`.
+    pub fn wait_taken(&self, epoch: u64, limit: Duration) -> bool {
+        self.shared.wait(limit, |state| state.taken >= epoch)
+    }
+
+    /// Waits until rows up to `epoch` are committed, at most `limit`.
+    pub fn wait_committed(&self, epoch: u64, limit: Duration) -> bool {
+        self.shared.wait(limit, |state| state.committed() >= epoch)
+    }
+
+    /// Waits until the store and the table answered for the first time, at most `limit`.
+    pub fn wait_reached(&self, limit: Duration) -> bool {
+        self.shared.wait(limit, |state| !matches!(state.committed, Committed::Unknown))
+    }
+
+    /// Waits until health is as asked, at most `limit`.
+    pub fn wait_for(&self, limit: Duration, mut asked: impl FnMut(&LakeHealth) -> bool) -> bool {
+        self.shared.wait(limit, |state| asked(&health_of(state, &self.config)))
+    }
+
     /// Committed, sealed and buffered rows as one table, as of now.
     pub fn table_provider(&self) -> datafusion::error::Result<Arc<dyn TableProvider>> {
         provider::snapshot(&self.shared, &self.place, &self.config)
@@ -267,8 +283,8 @@ impl Lake {
 
     /// Seals what the last step completed, waits a bounded time for commits, and stops. Returns whether all is committed.
     pub fn close(&self) -> bool {
-        let _ = self.messages.send(Message::Close);
         let limit = self.config.close_timeout;
+        let _ = self.messages.send_timeout(Message::Close, limit);
         self.shared.wait(limit, |state| state.gone || (state.closing && state.sealed.is_empty()));
         self.stop();
         let state = self.shared.lock();
@@ -289,5 +305,21 @@ impl Lake {
 impl Drop for Lake {
     fn drop(&mut self) {
         self.stop();
+    }
+}
+
+fn health_of(state: &State, config: &LakeConfig) -> LakeHealth {
+    let backlog_bytes = state.spool_bytes();
+    LakeHealth {
+        status: state.status,
+        message: state.message.clone(),
+        taken: state.taken,
+        committed: state.committed(),
+        buffered_rows: state.buffer.rows,
+        sealed_pieces: state.sealed.len(),
+        backlog_bytes,
+        backlog_warning: backlog_bytes >= config.max_backlog_bytes / 2,
+        rescued_values: state.rescued,
+        rows_committed: state.rows_committed,
     }
 }

@@ -82,6 +82,12 @@ pub(super) fn snapshot(shared: &Shared, place: &Place, config: &LakeConfig) -> R
     Ok(Arc::new(ViewTable::new(plan, None)))
 }
 
+/// A table version alone.
+#[cfg(test)]
+pub(super) fn committed(snapshot: Snapshot) -> Result<Arc<dyn TableProvider>> {
+    Ok(Arc::new(CommittedTable::new(snapshot)?))
+}
+
 /// All columns of the lake from one part of it; null where the part has no such column.
 fn select(name: &str, table: Arc<dyn TableProvider>, columns: &SchemaRef) -> Result<LogicalPlanBuilder> {
     let has = table.schema();

@@ -57,6 +57,17 @@ impl LakeColumn {
         self.len() == 0
     }
 
+    fn slice(&self, from: usize, n: usize) -> Self {
+        match self {
+            Self::Number(a) => Self::Number(a.slice(from, n)),
+            Self::BigInt(a) => Self::BigInt(a.slice(from, n)),
+            Self::Text(a) => Self::Text(a.slice(from, n)),
+            Self::Boolean(a) => Self::Boolean(a.slice(from, n)),
+            Self::Json(a) => Self::Json(a.slice(from, n)),
+            Self::Mixed(v) => Self::Mixed(Arc::new(v.iter().skip(from).take(n).cloned().collect())),
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Number(a) => a.get_buffer_memory_size(),
@@ -103,6 +114,22 @@ impl LakeRows {
     /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.offset.is_empty()
+    }
+
+    /// The rows of epochs after `epoch`; rows are in order, so they are the last ones.
+    pub(super) fn after(&self, epoch: u64) -> Self {
+        let from = self.epoch_of.partition_point(|e| *e <= epoch);
+        let n = self.len() - from;
+        let columns = self.columns.iter().map(|(name, column)| (name.clone(), column.slice(from, n)));
+        Self {
+            epoch_of: self.epoch_of.iter().skip(from).copied().collect(),
+            offset: self.offset.iter().skip(from).copied().collect(),
+            time_ms: self.time_ms.iter().skip(from).copied().collect(),
+            topic: self.topic.slice(from, n),
+            client_id: self.client_id.slice(from, n),
+            raw: self.raw.as_ref().map(|raw| raw.slice(from, n)),
+            columns: columns.collect(),
+        }
     }
 
     /// Whether all parts have the same number of rows.

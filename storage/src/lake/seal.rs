@@ -1,6 +1,7 @@
 //! Turns buffered rows into synced local Parquet files, one per day, with the statistics that Delta readers skip by.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,14 +11,15 @@ use arrow::datatypes::{DataType, Date32Type, Float64Type, Int64Type, Schema, Tim
 use arrow::error::ArrowError;
 use arrow::temporal_conversions::{date32_to_datetime, timestamp_us_to_datetime};
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use serde_json::{Map, Value, json};
 
 use super::fit::widen;
-use super::schema::TIME;
-use super::spool::{FileInfo, PieceInfo, SpoolError, write_synced};
+use super::schema::{OFFSET, TIME};
+use super::spool::{EpochEnd, FileInfo, PieceInfo, SpoolError, io_error, write_synced};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 const ROW_GROUP_ROWS: usize = 256 * 1024;
@@ -41,6 +43,7 @@ pub(super) struct Range<'a> {
     pub sink: &'a str,
     pub from: u64,
     pub to: u64,
+    pub ends: Vec<EpochEnd>,
 }
 
 /// Writes the rows below `dir` and returns what to record. File names follow from sink, range and content, so that a
@@ -57,7 +60,7 @@ pub(super) fn seal(
             days.entry(day).or_default().push(rows);
         }
     }
-    let mut piece = PieceInfo { from: range.from, to: range.to, rows: 0, files: Vec::new() };
+    let mut piece = PieceInfo { from: range.from, to: range.to, rows: 0, files: Vec::new(), ends: range.ends.clone() };
     for (day, batches) in days {
         let bytes = parquet_bytes(schema, &batches)?;
         let crc32c = crc32c::crc32c(&bytes);
@@ -77,6 +80,40 @@ pub(super) fn seal(
         });
     }
     Ok(piece)
+}
+
+/// The last offset of the epochs up to `mark`.
+pub(super) fn last_offset(ends: &[EpochEnd], mark: u64) -> Option<i64> {
+    ends.iter().filter(|end| end.0 <= mark).map(|end| end.1).max()
+}
+
+/// The rows with a greater offset.
+pub(super) fn rows_after(batch: &RecordBatch, offset: i64) -> Result<RecordBatch, ArrowError> {
+    let offsets = batch.column_by_name(OFFSET).and_then(|column| column.as_primitive_opt::<Int64Type>());
+    let offsets = offsets.ok_or_else(|| ArrowError::SchemaError("rows have no _offset".into()))?;
+    filter_record_batch(batch, &BooleanArray::from_unary(offsets, |o| o > offset))
+}
+
+/// Makes a piece anew without the epochs up to `mark`, which the table has. Safe because no part of the piece can be in
+/// the table: it was made without knowing the table's mark, by a spool that had lost what made that mark.
+pub(super) fn cut(
+    dir: &Path,
+    sink: &str,
+    piece: &PieceInfo,
+    mark: u64,
+    schema: &Arc<Schema>,
+) -> Result<PieceInfo, SealError> {
+    let last = last_offset(&piece.ends, mark).unwrap_or(i64::MIN);
+    let mut batches = Vec::new();
+    for file in &piece.files {
+        let path = dir.join(&file.local);
+        let open = File::open(&path).map_err(|e| io_error(&path, e))?;
+        for batch in ParquetRecordBatchReaderBuilder::try_new(open)?.build()? {
+            batches.push(rows_after(&batch?, last)?);
+        }
+    }
+    batches.retain(|batch| batch.num_rows() > 0);
+    seal(dir, &Range { sink, from: mark, to: piece.to, ends: Vec::new() }, &batches, schema)
 }
 
 /// The day of each row of a `_time` column, as days since 1970.

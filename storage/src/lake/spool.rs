@@ -10,7 +10,8 @@
 //! `taken` (epoch), `columns` ([{name, type}], all the lake's columns except the fixed ones), `raw` (whether `_raw`
 //! exists), `pieces` (ranges not yet known to be committed, in order). A piece has `from` (exclusive) and `to`
 //! (inclusive) epochs, `rows`, and `files`: `object` (its name below the table's root, fixed for good), `local` (its name
-//! in this folder), `date`, `rows`, `bytes`, `crc32c`, `stats` (Delta statistics).
+//! in this folder), `date`, `rows`, `bytes`, `crc32c`, `stats` (Delta statistics). A piece sealed before the table was
+//! reached for the first time has `ends`: [epoch, last offset] pairs, to cut it by if the table has some of its epochs.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -87,7 +88,13 @@ pub(super) struct PieceInfo {
     pub to: u64,
     pub rows: u64,
     pub files: Vec<FileInfo>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<EpochEnd>,
 }
+
+/// An epoch and the last offset among its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct EpochEnd(pub u64, pub i64);
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Manifest {
@@ -117,6 +124,7 @@ impl Drop for SealedFile {
 /// A sealed piece as queries and the committer hold it.
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
+    pub from: u64,
     pub to: u64,
     pub rows: u64,
     pub files: Vec<Arc<SealedFile>>,
@@ -128,7 +136,7 @@ impl Piece {
             let path = dir.join(&file.local);
             Arc::new(SealedFile { info: file.clone(), path, committed: AtomicBool::new(false) })
         });
-        Self { to: info.to, rows: info.rows, files: files.collect() }
+        Self { from: info.from, to: info.to, rows: info.rows, files: files.collect() }
     }
 
     pub(super) fn bytes(&self) -> u64 {
@@ -211,6 +219,21 @@ impl Spool {
         self.replace(next)
     }
 
+    /// The record of the piece that covers epochs on both sides of `mark`.
+    pub(super) fn across(&self, mark: u64) -> Option<PieceInfo> {
+        self.manifest.pieces.iter().find(|piece| piece.from < mark && mark < piece.to).cloned()
+    }
+
+    /// Replaces the record of a piece by another of the same end, whose files are in place.
+    pub(super) fn exchange(&mut self, piece: PieceInfo) -> Result<Piece, SpoolError> {
+        sync_dir(&self.dir)?;
+        let held = Piece::new(&self.dir, &piece);
+        let mut next = self.manifest.clone();
+        next.pieces.iter_mut().filter(|old| old.to == piece.to).for_each(|old| *old = piece.clone());
+        self.replace(next)?;
+        Ok(held)
+    }
+
     fn replace(&mut self, next: Manifest) -> Result<(), SpoolError> {
         let body = serde_json::to_string(&next).map_err(|e| io_error(&self.dir, e.into()))?;
         let text = format!("{MAGIC} {VERSION} {:08x}\n{body}", crc32c::crc32c(body.as_bytes()));
@@ -232,7 +255,10 @@ pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), SpoolError> 
         file.sync_all()?;
         fs::rename(&temporary, path)
     };
-    write().map_err(|e| io_error(path, e))
+    write().map_err(|e| {
+        let _ = fs::remove_file(&temporary);
+        io_error(path, e)
+    })
 }
 
 fn sync_dir(dir: &Path) -> Result<(), SpoolError> {
@@ -279,7 +305,7 @@ mod tests {
             crc32c: 0,
             stats: "{}".into(),
         };
-        PieceInfo { from: 0, to, rows: 1, files: vec![file] }
+        PieceInfo { from: 0, to, rows: 1, files: vec![file], ends: Vec::new() }
     }
 
     #[test]

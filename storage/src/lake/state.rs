@@ -14,8 +14,10 @@ use arrow::error::ArrowError;
 
 use super::delta::Snapshot;
 use super::fit::widen;
+use super::rows::LakeRows;
 use super::schema::LakeSchema;
-use super::spool::Piece;
+use super::seal::{last_offset, rows_after};
+use super::spool::{EpochEnd, Piece};
 
 /// Buffered batches are merged up to this many rows, so that a slow trickle does not become thousands of batches.
 const MERGE_ROWS: usize = 8192;
@@ -91,6 +93,8 @@ pub(super) struct Buffer {
     pub bytes: usize,
     /// Epoch of the oldest row.
     pub oldest: u64,
+    /// Last offset of each epoch, while the table's mark is unknown: it may turn out to hold some of them.
+    pub ends: Vec<EpochEnd>,
 }
 
 impl Buffer {
@@ -106,11 +110,35 @@ impl Buffer {
             && before.num_rows() <= 2 * last.num_rows()
             && before.num_rows() + last.num_rows() <= MERGE_ROWS
         {
-            let pair = [widen(before, schema)?, widen(last, schema)?];
-            let merged = concat_batches(schema, &pair)?;
+            let freed = before.get_array_memory_size() + last.get_array_memory_size();
+            let merged = concat_batches(schema, &[widen(before, schema)?, widen(last, schema)?])?;
+            self.bytes = (self.bytes + merged.get_array_memory_size()).saturating_sub(freed);
             self.batches.truncate(self.batches.len() - 2);
             self.batches.push(merged);
         }
+        Ok(())
+    }
+
+    /// Notes where the epochs of rows end.
+    pub(super) fn note_ends(&mut self, rows: &LakeRows) {
+        for (epoch, offset) in rows.epoch_of.iter().zip(&rows.offset) {
+            let offset = i64::try_from(*offset).unwrap_or(i64::MAX);
+            match self.ends.last_mut() {
+                Some(end) if end.0 == *epoch => end.1 = end.1.max(offset),
+                _ => self.ends.push(EpochEnd(*epoch, offset)),
+            }
+        }
+    }
+
+    /// Drops the rows of epochs up to `mark`: the table has them.
+    pub(super) fn drop_up_to(&mut self, mark: u64) -> Result<(), ArrowError> {
+        if let Some(last) = last_offset(&self.ends, mark) {
+            let batches = std::mem::take(&mut self.batches);
+            self.batches = batches.iter().map(|batch| rows_after(batch, last)).collect::<Result<_, _>>()?;
+            self.batches.retain(|batch| batch.num_rows() > 0);
+            self.rows = self.batches.iter().map(RecordBatch::num_rows).sum();
+        }
+        self.ends = Vec::new();
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use super::fit::{Fitted, fit};
 use super::rows::LakeRows;
 use super::seal::{Range, SealError, seal};
 use super::spool::Spool;
-use super::state::{LakeStatus, Shared};
+use super::state::{Committed, LakeStatus, Shared};
 
 /// What the engine tells the thread, in order.
 pub(super) enum Message {
@@ -60,29 +60,41 @@ impl Writer {
     }
 
     fn take(&mut self, rows: &LakeRows) {
+        // Whoever replays may offer rows that are safe already.
+        let taken = self.shared.lock().taken;
+        let new;
+        let rows = match rows.epoch_of.first() {
+            Some(first) if *first <= taken => {
+                new = rows.after(taken);
+                &new
+            }
+            _ => rows,
+        };
         let Some(epoch) = rows.epoch_of.first().copied() else { return };
         self.open_step = true;
-        let pushed = loop {
+        let pushed = 'fit: {
             let (mut schema, generation) = {
                 let state = self.shared.lock();
                 (state.schema.clone(), state.generation)
             };
             let Fitted { batch, rescued } = match fit(rows, &mut schema, self.config.max_columns) {
                 Ok(fitted) => fitted,
-                Err(error) => break Err(error),
+                Err(error) => break 'fit Err(error),
             };
-            let pushed = self.shared.update(|state| {
-                // The committer learned columns from the table meanwhile: fit again, to them.
-                (state.generation == generation).then(|| {
-                    state.schema = schema;
-                    state.rescued += rescued;
-                    let file_schema = state.file_schema();
-                    state.buffer.push(batch, epoch, &file_schema)
-                })
-            });
-            if let Some(pushed) = pushed {
-                break pushed;
+            // No one waits for more rows, so no one is woken.
+            let mut state = self.shared.lock();
+            // The committer learned columns or its mark from the table meanwhile: fit again, to them.
+            if state.generation != generation {
+                drop(state);
+                return self.take(rows);
             }
+            state.schema = schema;
+            state.rescued += rescued;
+            if matches!(state.committed, Committed::Unknown) {
+                state.buffer.note_ends(rows);
+            }
+            let file_schema = state.file_schema();
+            break 'fit state.buffer.push(batch, epoch, &file_schema);
         };
         if let Err(error) = pushed {
             // Arrays of unequal length are refused by `append`; what is left is a defect of this module.
@@ -122,9 +134,10 @@ impl Writer {
     }
 
     fn try_seal(&self) -> Result<(), SealError> {
-        let (from, to, batches, schema) = {
+        let (from, to, batches, schema, ends) = {
             let state = self.shared.lock();
-            (state.taken, state.step, state.buffer.batches(), state.schema.clone())
+            let buffer = &state.buffer;
+            (state.taken, state.step, buffer.batches(), state.schema.clone(), buffer.ends.clone())
         };
         if to <= from {
             return Ok(());
@@ -134,7 +147,7 @@ impl Writer {
             self.shared.update(|state| state.taken = to);
             return Ok(());
         }
-        let range = Range { sink: &self.config.name, from, to };
+        let range = Range { sink: &self.config.name, from, to, ends };
         let info = seal(&self.config.spool_dir, &range, &batches, &schema.file_schema())?;
         let piece = self.spool.lock().unwrap_or_else(PoisonError::into_inner).record(info, &schema)?;
         self.shared.update(|state| {
