@@ -157,7 +157,8 @@ impl Committer {
     fn publish(&self, snapshot: Snapshot) -> Result<(), AttemptError> {
         let mark = if self.skip_unseen { u64::MAX } else { snapshot.mark };
         let columns = snapshot.columns();
-        let cut = self.cut(snapshot.mark)?;
+        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        let cut = self.cut(&mut spool, snapshot.mark)?;
         let released = self.shared.update(|state| {
             learn(state, &columns)?;
             if matches!(state.committed, Committed::Unknown) {
@@ -180,14 +181,20 @@ impl Committer {
             state.committed = Committed::Delta(Box::new(snapshot));
             Ok::<_, AttemptError>(released)
         })?;
+        drop(spool);
         self.forget(&released)
     }
 
     /// The piece that the mark falls into, made anew without what the table has. It exists only if the spool was lost
     /// and then filled while the store was out of reach.
-    fn cut(&self, mark: u64) -> Result<Option<Piece>, AttemptError> {
-        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+    fn cut(&self, spool: &mut Spool, mark: u64) -> Result<Option<Piece>, AttemptError> {
         let Some(across) = spool.across(mark) else { return Ok(None) };
+        if across.ends.is_empty() {
+            return Err(AttemptError::Unfit(format!(
+                "the table's mark for this sink is {mark}, which no commit from here set: another server writes to it \
+                 under the same sink name. Give one of the two another name"
+            )));
+        }
         let schema = self.shared.lock().file_schema();
         let piece = seal::cut(&self.config.spool_dir, &self.config.name, &across, mark, &schema)?;
         Ok(Some(spool.exchange(piece)?))

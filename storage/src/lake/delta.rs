@@ -75,7 +75,7 @@ impl Snapshot {
     }
 
     async fn at(log_store: LogStoreRef, state: DeltaTableState, sink: &str) -> Result<Self, CommitError> {
-        if state.metadata().partition_columns() != &[DATE.to_string()] {
+        if state.metadata().partition_columns() != [DATE.to_string()] {
             return Err(CommitError::Unfit(format!(
                 "the table there is not partitioned by {DATE}: give the sink a folder of its own"
             )));

@@ -10,10 +10,10 @@ const EXACT_TENS: [f64; 23] = [
 /// The double that stands for `mantissa × 10^-scale`, if there is one.
 pub(super) fn decimal_to_f64(mantissa: i128, scale: i8) -> Option<f64> {
     // Fifteen digits always survive the way to a double and back, and dividing two exact doubles rounds once.
-    if mantissa.unsigned_abs() < 1_000_000_000_000_000 {
-        if let Some(ten) = usize::try_from(scale).ok().and_then(|s| EXACT_TENS.get(s)) {
-            return Some(mantissa as f64 / ten);
-        }
+    if mantissa.unsigned_abs() < 1_000_000_000_000_000
+        && let Some(ten) = usize::try_from(scale).ok().and_then(|s| EXACT_TENS.get(s))
+    {
+        return Some(mantissa as f64 / ten);
     }
     text_to_f64(&format!("{mantissa}e{}", -i32::from(scale)))
 }

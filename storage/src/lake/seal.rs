@@ -65,7 +65,7 @@ pub(super) fn seal(
         let bytes = parquet_bytes(schema, &batches)?;
         let crc32c = crc32c::crc32c(&bytes);
         let date = day_text(day);
-        let local = format!("{}-{}-{date}-{crc32c:08x}.parquet", file_part(range.sink), range.to);
+        let local = format!("{}-{}-{}-{date}-{crc32c:08x}.parquet", file_part(range.sink), range.from, range.to);
         write_synced(&dir.join(&local), &bytes)?;
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
         piece.rows += rows;

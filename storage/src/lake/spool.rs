@@ -124,7 +124,6 @@ impl Drop for SealedFile {
 /// A sealed piece as queries and the committer hold it.
 #[derive(Clone, Debug)]
 pub(super) struct Piece {
-    pub from: u64,
     pub to: u64,
     pub rows: u64,
     pub files: Vec<Arc<SealedFile>>,
@@ -136,7 +135,7 @@ impl Piece {
             let path = dir.join(&file.local);
             Arc::new(SealedFile { info: file.clone(), path, committed: AtomicBool::new(false) })
         });
-        Self { from: info.from, to: info.to, rows: info.rows, files: files.collect() }
+        Self { to: info.to, rows: info.rows, files: files.collect() }
     }
 
     pub(super) fn bytes(&self) -> u64 {

@@ -134,6 +134,8 @@ impl Writer {
     }
 
     fn try_seal(&self) -> Result<(), SealError> {
+        // Held throughout: the committer must not learn the table's mark while rows are on their way into a file.
+        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
         let (from, to, batches, schema, ends) = {
             let state = self.shared.lock();
             let buffer = &state.buffer;
@@ -143,13 +145,13 @@ impl Writer {
             return Ok(());
         }
         if batches.is_empty() {
-            self.spool.lock().unwrap_or_else(PoisonError::into_inner).advance(to)?;
+            spool.advance(to)?;
             self.shared.update(|state| state.taken = to);
             return Ok(());
         }
         let range = Range { sink: &self.config.name, from, to, ends };
         let info = seal(&self.config.spool_dir, &range, &batches, &schema.file_schema())?;
-        let piece = self.spool.lock().unwrap_or_else(PoisonError::into_inner).record(info, &schema)?;
+        let piece = spool.record(info, &schema)?;
         self.shared.update(|state| {
             state.buffer.clear();
             state.taken = to;

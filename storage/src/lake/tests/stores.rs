@@ -121,3 +121,50 @@ fn a_local_folder_is_a_lake_too() {
     assert!(lake.wait_reached(LONG));
     assert_eq!(world.in_query(&lake), upto(15));
 }
+
+/// Run by `moto_server` and friends: the environment names the endpoint of a service with a bucket `hedgerow-lake`.
+#[test]
+#[ignore = "needs an S3 service: HEDGEROW_TEST_S3=http://127.0.0.1:5000 cargo test -p hedgerow-storage -- --ignored s3"]
+fn s3_is_a_lake_too() {
+    let endpoint = std::env::var("HEDGEROW_TEST_S3").expect("HEDGEROW_TEST_S3 names the endpoint");
+    let world = World::new();
+    let mut config = LakeConfig::new("farm", "s3://hedgerow-lake/farm/sensors", world.spool.path().join("farm"));
+    config.store.endpoint = Some(endpoint);
+    config.store.allow_http = true;
+    config.store.access_key_id = Some(crate::lake::Secret::new("id"));
+    config.store.secret_access_key = Some(crate::lake::Secret::new("key"));
+    let lake = Lake::open(config.clone(), world.runtime.handle().clone()).unwrap();
+    assert!(lake.wait_for(LONG, |health| health.status != LakeStatus::Starting));
+    assert_eq!(lake.health().message, None);
+    for (number, payload) in
+        (1..).zip([r#"{"x": 21}"#, r#"{"x": 21.5}"#, r#"{"x": 1e3}"#, r#"{"x": "21"}"#, r#"{"x": null}"#])
+    {
+        lake.append(record(number, payload)).unwrap();
+        lake.step_done(number).unwrap();
+    }
+    feed_sealed(&lake, 6..=30);
+    assert!(lake.wait_committed(30, LONG), "{:?}", lake.health());
+    feed(&lake, 31..=31);
+    assert_eq!(world.in_query(&lake), upto(31));
+    assert!(lake.close());
+    let lake = Lake::open(config, world.runtime.handle().clone()).unwrap();
+    assert!(lake.wait_reached(LONG));
+    assert_eq!(world.in_query(&lake), upto(31));
+}
+
+#[test]
+fn an_error_names_endpoint_and_setting_and_no_secret() {
+    let world = World::new();
+    let mut config = LakeConfig::new("farm", "s3://bucket/farm", world.spool.path().join("farm"));
+    config.store.endpoint = Some("http://127.0.0.1:1".into());
+    config.store.allow_http = true;
+    config.store.access_key_id = Some(crate::lake::Secret::new("the-id"));
+    config.store.secret_access_key = Some(crate::lake::Secret::new("the-key"));
+    let lake = Lake::open(config, world.runtime.handle().clone()).unwrap();
+    assert!(lake.wait_for(LONG, |health| health.status == LakeStatus::Degraded));
+    let message = lake.health().message.unwrap();
+    for part in ["sink farm", "s3://bucket/farm", "http://127.0.0.1:1", "`endpoint`"] {
+        assert!(message.contains(part), "{part} is missing in: {message}");
+    }
+    assert!(!message.contains("the-id") && !message.contains("the-key"), "{message}");
+}
