@@ -4,6 +4,8 @@
 //! PostgreSQL or SQLite with `synchronous` on. The sync of the disk itself is measured beside it, on an empty file of
 //! the same folder, since it is what differs most between machines; `TMPDIR` chooses the disk.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "a bench that cannot go on stops")]
+
 use std::fs::File;
 use std::hint::black_box;
 use std::os::unix::fs::FileExt;
