@@ -200,6 +200,21 @@ impl Action {
         }
     }
 
+    /// The same, to change them.
+    pub fn templates_mut(&mut self) -> Vec<&mut Template> {
+        match &mut self.target {
+            Target::Named(_) => Vec::new(),
+            Target::Topic { topic, .. } => vec![topic],
+            Target::Item(item) => {
+                let range = item.range.as_mut().map(|range| &mut range.value);
+                [Some(&mut item.hash.value), range, Some(&mut item.payload_field), Some(&mut item.operation)]
+                    .into_iter()
+                    .flatten()
+                    .collect()
+            }
+        }
+    }
+
     /// The table or sink it writes to.
     pub fn destination(&self) -> Option<&Arc<str>> {
         match &self.target {
@@ -211,10 +226,15 @@ impl Action {
 }
 
 impl Rule {
-    /// The templates of all actions, action by action (see [`Action::templates`]). Those of the error action are not
-    /// among them: it runs seldom, and on another message.
+    /// The templates of all actions, action by action (see [`Action::templates`]); of a windowed rule, over slots. Those
+    /// of the error action are not among them: it runs seldom, and on another message.
     pub fn templates(&self) -> Vec<&Template> {
         self.actions.iter().flat_map(Action::templates).collect()
+    }
+
+    /// The place of an action's first template among [`Rule::templates`].
+    pub fn template_of(&self, action: usize) -> usize {
+        self.actions.iter().take(action).map(|action| action.templates().len()).sum()
     }
 }
 

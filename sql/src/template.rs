@@ -28,12 +28,16 @@ impl Template {
         })
     }
 
+    /// The same, to change them.
+    pub fn exprs_mut(&mut self) -> impl Iterator<Item = &mut Expr> {
+        self.parts.iter_mut().filter_map(|part| match part {
+            TemplatePart::Expr(expr) => Some(expr),
+            TemplatePart::Text(_) => None,
+        })
+    }
+
     /// Translates every span: for a template that stands inside a larger text.
     pub fn map_spans(&mut self, map: &dyn Fn(Span) -> Span) {
-        for part in &mut self.parts {
-            if let TemplatePart::Expr(expr) = part {
-                expr.map_spans(map);
-            }
-        }
+        self.exprs_mut().for_each(|expr| expr.map_spans(map));
     }
 }

@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 
-use crate::ast::{Expr, ExprKind, Items, Span, Template, TemplatePart};
+use crate::ast::{Expr, ExprKind, Items, Span, Template};
 use crate::diagnostic::Diagnostic;
 use crate::functions::{self, Purity};
-use crate::rule::{Aggregate, Rule, Target, Windowed};
+use crate::rule::{Action, Aggregate, Rule, Windowed};
 use crate::value::Value;
 
 use super::calls;
@@ -59,33 +59,14 @@ pub(super) fn take_apart(rule: &mut Rule, out: &mut Vec<Diagnostic>) {
     }
     let mut having = rule.select.having.as_ref().map(|having| builder.rewrite(having, true));
     let mut actions = rule.actions.clone();
-    for action in &mut actions {
-        match &mut action.target {
-            Target::Named(_) => {}
-            Target::Topic { topic, .. } => builder.template(topic),
-            Target::Item(item) => {
-                builder.template(&mut item.hash.value);
-                if let Some(range) = &mut item.range {
-                    builder.template(&mut range.value);
-                }
-                builder.template(&mut item.payload_field);
-                builder.template(&mut item.operation);
-            }
-        }
-    }
+    let templates = actions.iter_mut().flat_map(Action::templates_mut);
+    templates.flat_map(Template::exprs_mut).for_each(|expr| *expr = builder.rewrite(expr, true));
     let Builder { keys, aggregates, .. } = builder;
     let bounds = keys.len() + aggregates.len();
     items.iter_mut().for_each(|(_, expr)| number_bounds(expr, bounds));
     having.iter_mut().for_each(|expr| number_bounds(expr, bounds));
-    for action in &mut actions {
-        if let Target::Topic { topic, .. } = &mut action.target {
-            for part in &mut topic.parts {
-                if let TemplatePart::Expr(expr) = part {
-                    number_bounds(expr, bounds);
-                }
-            }
-        }
-    }
+    let templates = actions.iter_mut().flat_map(Action::templates_mut);
+    templates.flat_map(Template::exprs_mut).for_each(|expr| number_bounds(expr, bounds));
     rule.actions = actions;
     rule.windowed = Some(Windowed { window, keys, aggregates, items, having });
 }
@@ -247,14 +228,6 @@ impl Builder<'_, '_> {
             self.aggregates.len() - 1
         });
         self.keys.len() + index
-    }
-
-    fn template(&mut self, template: &mut Template) {
-        for part in &mut template.parts {
-            if let TemplatePart::Expr(expr) = part {
-                *expr = self.rewrite(expr, true);
-            }
-        }
     }
 }
 

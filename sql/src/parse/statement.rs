@@ -29,10 +29,8 @@ impl Parser<'_> {
         };
         let mut select =
             Select { set, items, from: None, filter: None, group_by: Vec::new(), window: None, having: None };
-        if !self.after_items()? {
-            self.skip_to_clause();
-        }
-        if self.at_word("FROM") {
+        let misspelt_from = self.after_items();
+        if misspelt_from || self.at_word("FROM") {
             self.advance();
             match self.from() {
                 Ok(from) => select.from = Some(from),
@@ -47,17 +45,20 @@ impl Parser<'_> {
         Ok(select)
     }
 
-    /// Whether the SELECT list ended where a clause, or the text, begins.
-    fn after_items(&mut self) -> Parse<bool> {
+    /// Goes on to where a clause, or the end, follows the SELECT list, and reports what stands in between. True: that is
+    /// a misspelt FROM, which is the current token.
+    fn after_items(&mut self) -> bool {
         let token = self.peek();
         if matches!(token.kind, Kind::End | Kind::Sign(";" | ")")) || self.begins_clause(token) {
-            return Ok(true);
+            return false;
         }
         if matches!(token.kind, Kind::Word | Kind::QuotedName | Kind::String | Kind::Number | Kind::Variable) {
-            let is_near_clause =
-                crate::suggest::nearest(&self.source(token).to_ascii_uppercase(), ["FROM", "WHERE"].iter().copied());
+            let near = crate::suggest::nearest(&self.source(token).to_ascii_uppercase(), ["FROM", "WHERE"].into_iter());
             self.unexpected("`,`, AS or FROM");
-            if is_near_clause.is_none()
+            if near == Some("FROM") && self.peek_second().kind == Kind::String {
+                return true;
+            }
+            if near.is_none()
                 && token.kind == Kind::Word
                 && let Some(last) = self.diagnostics.last_mut()
             {
@@ -67,7 +68,8 @@ impl Parser<'_> {
         } else {
             self.unexpected("`,` or FROM");
         }
-        Ok(false)
+        self.skip_to_clause();
+        false
     }
 
     fn set(&mut self) -> Parse<Vec<(Arc<str>, Expr)>> {
