@@ -436,7 +436,7 @@ fn bad_token(bad: Bad, span: Span, source: &str) -> Diagnostic {
         Bad::LonelyAt => Diagnostic::error("syntax", span, "`@` needs a name")
             .help("a variable is written @name: letters, digits and _"),
         Bad::Comment => Diagnostic::error("syntax", span, "AWS rules have no comments")
-            .help("use the document's \"description\", or a .sql rule file"),
+            .help("use the document's \"description\", or a .sql rule file; two minus signs are written apart: - -"),
         Bad::Character => {
             let help = match source {
                 "`" => {
