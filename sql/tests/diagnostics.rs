@@ -1,7 +1,8 @@
 //! What is said about rule files: the cases of `tests/cases/*.txt`.
 //!
 //! A case is a title (`# …`), a kind (`>>> sql`, `json`, `aws2016`, `aws2015` or `catalog`: a native file whose rules
-//! are also checked against its own tables and sinks), the text up to `<<<`, and what is expected up to the next title:
+//! are also checked against its own tables and sinks; after a line `---`, an AWS document that is checked against
+//! them), the text up to `<<<`, and what is expected up to the next title:
 //! one line for each diagnostic, and for a sound text its canonical form (`=`), what its rules read (`reads`) and how a
 //! windowed rule was taken apart (`window`). `HEDGEROW_UPDATE_CASES=1 cargo test` writes what it found instead; read
 //! the difference before committing it.
@@ -11,7 +12,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use hedgerow_sql::analyze::{Objects, check, check_select, read, reads};
+use hedgerow_sql::analyze::{Objects, check, check_select, parse_document, read, reads};
 use hedgerow_sql::ast::Dialect;
 use hedgerow_sql::diagnostic::{Diagnostic, Severity, Style, position, render};
 use hedgerow_sql::parse::{parse_statement, print_expr, print_select, print_statement};
@@ -53,6 +54,14 @@ fn cases() {
 
 fn outcome(kind: &str, input: &str) -> String {
     let mut out = String::new();
+    if let (true, Some((file, document))) = (kind == "catalog", input.split_once("\n---\n")) {
+        let mut objects = Objects::default();
+        let statements = read("x.sql", file).into_result().unwrap();
+        statements.iter().for_each(|statement| objects.apply(statement));
+        let rule = parse_document("my_rule", document).unwrap();
+        check(&rule, &objects).iter().for_each(|diagnostic| line(diagnostic, document, &mut out));
+        return out;
+    }
     let diagnostics = match kind {
         "sql" | "json" | "catalog" => {
             let reading = read(&format!("rules/my_rule.{}", if kind == "json" { "json" } else { "sql" }), input);
