@@ -3,10 +3,14 @@
 //! Names are `hedgerow_<part>_<what>_<unit>`, counters end in `_total`. There is no registry to keep in step: each owner
 //! keeps its own atomics and writes them into an [`Exposition`]. Must not know where they are shown.
 
+mod owners;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
+
+pub use owners::collect_lake;
 
 /// Has metrics.
 pub trait MetricsSource: Send + Sync {

@@ -11,7 +11,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use hedgerow_storage::lake::LakeConfig;
+use hedgerow_storage::log::{Durability, LogConfig};
 use serde::Deserialize;
+
+use crate::gateway::GatewayConfig;
 
 pub use load::{ConfigError, Mistake, Origin};
 pub use secrets::{Secret, SecretError, SecretSource, Secrets};
@@ -27,6 +31,7 @@ pub const DEFAULT_FILE: &str = include_str!("../hedgerow.toml");
 pub struct Config {
     pub data: DataConfig,
     pub log: LogSection,
+    pub gateway: GatewayConfig,
     pub http: HttpConfig,
     pub engine: EngineConfig,
     pub rules: RulesConfig,
@@ -69,6 +74,7 @@ pub struct LogSection {
     pub keep_age: Span,
     pub min_free: ByteSize,
     pub reserve: ByteSize,
+    pub compress: bool,
     pub max_clock_jump: Span,
 }
 
@@ -117,12 +123,13 @@ pub struct RulesConfig {
 #[allow(missing_docs, reason = "each is a key of the default file")]
 pub struct LakeDefaults {
     pub folder: PathBuf,
-    pub roll_rows: u64,
+    pub roll_rows: usize,
     pub roll_bytes: ByteSize,
     pub roll_age: Span,
     pub max_backlog: ByteSize,
     pub max_columns: usize,
-    pub store_timeout: Span,
+    pub attempt_timeout: Span,
+    pub max_backoff: Span,
 }
 
 /// `[query]`
@@ -158,9 +165,26 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// The folder of the ingest log.
-    pub fn log_folder(&self) -> PathBuf {
-        self.data.folder.join("log")
+    /// The ingest log's settings; its folder is `log` in the data folder.
+    pub fn log_config(&self) -> LogConfig {
+        let log = &self.log;
+        LogConfig {
+            dir: self.data.folder.join("log"),
+            durability: match log.durability {
+                DurabilityWord::Sync => Durability::Sync,
+                DurabilityWord::Write => Durability::Write,
+                DurabilityWord::None => Durability::None,
+            },
+            segment_bytes: log.segment.0,
+            commit_window: log.commit_window.0,
+            max_queued_bytes: log.max_queued.as_usize(),
+            keep_bytes: log.keep_bytes.0,
+            keep_age: log.keep_age.0,
+            min_free_bytes: log.min_free.0,
+            reserve_bytes: log.reserve.0,
+            max_clock_jump: log.max_clock_jump.0,
+            compress: log.compress,
+        }
     }
 
     /// The file with the access token of the HTTP API.
@@ -171,6 +195,20 @@ impl Config {
     /// Where a lake sink without a path writes.
     pub fn lake_folder(&self) -> PathBuf {
         or_in(&self.lake.folder, &self.data.folder, "lake")
+    }
+
+    /// The settings of a lake sink as far as they do not stand in its CREATE SINK. Files that wait for the store are in
+    /// `spool/<name>` in the data folder.
+    pub fn lake_config(&self, name: &str, url: &str) -> LakeConfig {
+        let mut config = LakeConfig::new(name, url, self.data.folder.join("spool").join(file_name(name)));
+        config.roll_rows = self.lake.roll_rows;
+        config.roll_bytes = self.lake.roll_bytes.as_usize();
+        config.roll_age = self.lake.roll_age.0;
+        config.max_columns = self.lake.max_columns;
+        config.max_backlog_bytes = self.lake.max_backlog.0;
+        config.attempt_timeout = self.lake.attempt_timeout.0;
+        config.max_backoff = self.lake.max_backoff.0;
+        config
     }
 
     /// The rules folder, if one is set.
@@ -222,12 +260,23 @@ impl Config {
         require(self.query.batch_rows > 0, "query.batch_rows", "must be at least 1");
         require(self.http.max_requests > 0, "http.max_requests", "must be at least 1");
         require(self.http.max_connections > 0, "http.max_connections", "must be at least 1");
+        let gateway = self.gateway.check().err().map(|message| ("", message));
+        wrong.extend(gateway);
         wrong
     }
 }
 
 fn or_in(path: &std::path::Path, folder: &std::path::Path, name: &str) -> PathBuf {
     if path.as_os_str().is_empty() { folder.join(name) } else { path.to_owned() }
+}
+
+/// A name as a file name of its own, whatever characters are in it.
+fn file_name(name: &str) -> String {
+    let escape = |c: char| match c {
+        'a'..='z' | '0'..='9' | '_' | '-' => c.to_string(),
+        other => format!("%{:x}.", u32::from(other)),
+    };
+    name.chars().map(escape).collect()
 }
 
 fn cores_or(configured: usize) -> usize {
@@ -239,3 +288,18 @@ fn cores_or(configured: usize) -> usize {
 
 /// Environment variables, as `std::env::vars()` gives them.
 pub type Environment = BTreeMap<String, String>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_sinks_never_share_a_folder() {
+        let names = ["farm", "Farm", "../farm", "fa/rm", "%46.arm", "é"];
+        let folders: std::collections::BTreeSet<String> = names.map(file_name).into_iter().collect();
+        assert_eq!(folders.len(), names.len());
+        assert!(folders.iter().all(|name| !name.contains('/') && !name.contains("..")), "{folders:?}");
+        let config = Config::defaults().unwrap();
+        assert!(config.lake_config("Farm", "s3://farm").spool_dir.ends_with("spool/%46.arm"));
+    }
+}

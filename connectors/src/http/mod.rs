@@ -33,7 +33,7 @@ mod token;
 
 pub use error::ErrorBody;
 pub use server::{HttpServer, HttpStartError};
-pub use tables::{KeyText, NoRow, TableReader};
+pub use tables::{KeyText, TableReader};
 pub use token::{Token, TokenError};
 
 use std::sync::Arc;

@@ -55,7 +55,7 @@ impl HttpServer {
             listen: http.listen.ip(),
             allowed_hosts: http.allowed_hosts.clone(),
             requests: Arc::new(Semaphore::new(http.max_requests)),
-            max_body: usize::try_from(http.max_body.0).unwrap_or(usize::MAX),
+            max_body: http.max_body.as_usize(),
             read_timeout: http.read_timeout.0,
         });
         let (stop, stopped) = watch::channel(false);

@@ -8,31 +8,21 @@ use axum::response::{IntoResponse, Response};
 
 use super::error::HttpError;
 use super::routes::Shared;
+use crate::query::{KeyValueTables, NoRow};
 
 /// A key as it stands in a URL; the table's declared type says what it means.
 pub type KeyText<'a> = &'a str;
-
-/// Why there is no row.
-#[derive(Clone, Debug, thiserror::Error)]
-pub enum NoRow {
-    /// No such table.
-    #[error("no table \"{0}\"")]
-    Table(String),
-    /// No such row.
-    #[error("no row with this key in {0}")]
-    Row(String),
-    /// The key cannot be one of this table.
-    #[error("{0}")]
-    Key(String),
-    /// The store could not be read.
-    #[error("{0}")]
-    Store(String),
-}
 
 /// Reads rows by key.
 pub trait TableReader: Send + Sync {
     /// The row as the text of a JSON object. May read the disk.
     fn row(&self, table: &str, hash: KeyText<'_>, range: Option<KeyText<'_>>) -> Result<Vec<u8>, NoRow>;
+}
+
+impl TableReader for KeyValueTables {
+    fn row(&self, table: &str, hash: KeyText<'_>, range: Option<KeyText<'_>>) -> Result<Vec<u8>, NoRow> {
+        KeyValueTables::row(self, table, hash, range)
+    }
 }
 
 pub(super) async fn by_hash(

@@ -17,11 +17,11 @@ use tokio::net::TcpStream;
 use super::client::{Client, ClientError};
 use super::health::{HealthReport, HealthSource, HealthState, Problem};
 use super::rules::{ApplyReport, ApplyRequest, Change, ChangeAction, Finding, RuleControl, RuleError};
-use super::{Api, HttpServer, NoRow, TableReader, Token};
+use super::{Api, HttpServer, TableReader, Token};
 use crate::config::{Config, Environment};
 use crate::metrics::{Exposition, MetricsSource, Sample};
 use crate::query::system::{ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus};
-use crate::query::{QueryEngine, Relations, Sources};
+use crate::query::{NoRow, QueryEngine, Relations, Sources};
 
 /// Stands for the running server.
 #[derive(Default)]

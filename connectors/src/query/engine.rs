@@ -73,7 +73,7 @@ impl QueryEngine {
         let limits = config.query.clone();
         let threads = config.query_threads();
         let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("query").enable_all().build()?;
-        let memory = usize::try_from(limits.memory.0).unwrap_or(usize::MAX);
+        let memory = limits.memory.as_usize();
         let pool = TrackConsumersPool::new(GreedyMemoryPool::new(memory), NonZeroUsize::MIN);
         let no_spilling = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
         let environment = RuntimeEnvBuilder::new()

@@ -6,8 +6,10 @@
 //! | `names` | exact names for what the analyst typed |
 //! | `catalog` | what there is to read, frozen per query |
 //! | `system` | the running server as relations |
-//! | `table` | key-value tables: key conditions become point gets and range scans |
-//! | `log` | the ingest log as a relation |
+//! | `table`, `table_rows`, `keys` | key-value tables: key conditions become point gets and range scans |
+//! | `log` | the ingest log |
+//! | `lakes` | lake sinks |
+//! | `scan` | a blocking source of batches as a plan |
 //! | `error` | failures in the analyst's terms |
 //!
 //! Must not know: HTTP, or how the relations' rows came to be.
@@ -15,9 +17,20 @@
 mod catalog;
 mod engine;
 mod error;
+mod keys;
+mod lakes;
+mod log;
 mod names;
+mod scan;
 pub mod system;
+mod table;
+mod table_rows;
+#[cfg(test)]
+mod tests;
 
 pub use catalog::{Relations, Sources};
 pub use engine::{QueryEngine, QuerySetupError, Rows};
 pub use error::{Position, QueryError, QueryErrorKind};
+pub use lakes::{LakeCatalog, Lakes};
+pub use log::{INGEST_LOG, IngestLog};
+pub use table::{KeyValueTables, NoRow, TableCatalog};

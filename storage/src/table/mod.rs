@@ -35,7 +35,7 @@ pub use row::{Row, RowError};
 pub use scan::{KeyBounds, Scan};
 pub use store::{Store, StoreConfig, StoreStats};
 pub use sweep::Swept;
-pub use tables::{Applied, Created, Rejected, Tables, TablesConfig, Write};
+pub use tables::{Applied, Created, Rejected, TableView, Tables, TablesConfig, Write};
 
 #[cfg(test)]
 mod crash_tests;

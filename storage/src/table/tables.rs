@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use super::catalogue::{self, Entry, TableSpec};
 use super::error::{ApplyError, CreateError, ReadError, StoreError, TableOpenError};
 use super::key::{Key, MAX_KEY_BYTES};
-use super::keyspace::{Batch, Keyspace};
+use super::keyspace::{Batch, Keyspace, Snapshot};
 use super::row::{self, Head, Row, RowError};
 use super::scan::{KeyBounds, Scan};
 use super::store::{Store, StoreConfig};
@@ -94,6 +94,22 @@ struct Catalogue {
 struct Table {
     entry: Entry,
     keyspace: Keyspace,
+}
+
+/// One table at one moment. It keeps superseded data on disk while it lives: hold it for one query.
+#[derive(Clone)]
+pub struct TableView {
+    snapshot: Snapshot,
+    keyspace: Keyspace,
+    name: Arc<str>,
+    has_range: bool,
+}
+
+impl TableView {
+    /// As [`Tables::scan`], as of the moment of this view.
+    pub fn scan(&self, hash: Option<&Key>, bounds: &KeyBounds, now_ms: i64) -> Scan {
+        Scan::new(&self.snapshot, &self.keyspace, &self.name, self.has_range, hash, bounds, now_ms)
+    }
 }
 
 impl Tables {
@@ -273,10 +289,19 @@ impl Tables {
     /// Rows in the order of their keys, as of now: of one hash key with `bounds` on the range key, or of the whole
     /// table with `bounds` on the hash key. Rows whose time has passed at `now_ms` are left out.
     pub fn scan(&self, table: &str, hash: Option<&Key>, bounds: &KeyBounds, now_ms: i64) -> Result<Scan, ReadError> {
+        Ok(self.view(table)?.scan(hash, bounds, now_ms))
+    }
+
+    /// A table as it is now, for several looks at the same state.
+    pub fn view(&self, table: &str) -> Result<TableView, ReadError> {
         let tables = self.read_catalogue();
         let found = tables.by_name.get(table).ok_or_else(|| ReadError::UnknownTable(table.to_owned()))?;
-        let has_range = found.entry.spec.range.is_some();
-        Ok(Scan::new(&self.store().snapshot(), &found.keyspace, table, has_range, hash, bounds, now_ms))
+        Ok(TableView {
+            snapshot: self.store().snapshot(),
+            keyspace: found.keyspace.clone(),
+            name: table.into(),
+            has_range: found.entry.spec.range.is_some(),
+        })
     }
 
     /// The store beneath: its statistics, its marks, what was repaired.
