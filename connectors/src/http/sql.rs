@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -24,9 +25,11 @@ pub(super) async fn sql(State(shared): State<Arc<Shared>>, request: Request) -> 
     let format = accepted(request.headers())?;
     let body = read_body(&shared, request).await?;
     let text = query_text(&body)?;
-    let rows = shared.api.query.run(&text).await?;
+    let mut rows = shared.api.query.run(&text).await?;
+    // What fails before the first row fails with a status of its own.
+    let first = rows.next().await.transpose()?;
     let encoder = Encoder::new(format, rows.schema());
-    let body = Body::from_stream(stream::try_unfold(Answer::Running(rows, encoder), Answer::next));
+    let body = Body::from_stream(stream::try_unfold(Answer::Running(first, rows, encoder), Answer::next));
     Ok(([(header::CONTENT_TYPE, format.content_type())], body).into_response())
 }
 
@@ -55,7 +58,8 @@ fn accepted(headers: &HeaderMap) -> Result<Format, HttpError> {
 
 /// The answer, piece by piece.
 enum Answer {
-    Running(Rows, Encoder),
+    /// Rows not yet written, and where more come from.
+    Running(Option<RecordBatch>, Rows, Encoder),
     Ended,
 }
 
@@ -65,16 +69,20 @@ impl Answer {
     /// An error in JSON is the last member of the answer; in CSV and Arrow, which have no room for one, it breaks the
     /// transfer off, so that a part never looks like the whole. The same holds for a result that was cut.
     async fn next(self) -> Piece {
-        let Self::Running(mut rows, mut encoder) = self else { return Ok(None) };
+        let Self::Running(mut first, mut rows, mut encoder) = self else { return Ok(None) };
         loop {
-            let piece = match rows.next().await {
+            let next = match first.take() {
+                Some(batch) => Some(Ok(batch)),
+                None => rows.next().await,
+            };
+            let piece = match next {
                 Some(Ok(batch)) => encoder.rows(&batch),
                 Some(Err(error)) => return encoder.failed(error).map(|piece| Some((piece, Self::Ended))),
                 None => return encoder.end(rows.is_cut()).map(|piece| Some((piece, Self::Ended))),
             };
             match piece {
                 Ok(piece) if piece.is_empty() => {}
-                Ok(piece) => return Ok(Some((piece, Self::Running(rows, encoder)))),
+                Ok(piece) => return Ok(Some((piece, Self::Running(None, rows, encoder)))),
                 Err(error) => return encoder.failed(error).map(|piece| Some((piece, Self::Ended))),
             }
         }

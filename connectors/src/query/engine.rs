@@ -230,7 +230,7 @@ async fn resolve(statement: &mut Statement, context: &SessionContext) -> Result<
         let columns = table.schema().fields().iter().map(|field| field.name().clone()).collect();
         with_columns.push((relation, columns));
     }
-    names::columns(sql, &with_columns)
+    names::columns(sql, PUBLIC, &with_columns)
 }
 
 struct Query {

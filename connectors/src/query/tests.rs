@@ -125,8 +125,9 @@ fn farm() -> Farm {
     let farm = Farm { tables: KeyValueTables::new(store.clone(), catalog), store, _folder: folder };
     for device in ["a", "b/ü"] {
         for ts in 0..5_i64 {
+            let at = ts * 1000;
             let text = format!(
-                r#"{{"deviceId":"{device}","ts":{ts},"temp":{ts}.5,"ok":true,"price":1.{ts},"at":{ts}000,"more":{{"n":[{ts}]}},"extra":"x{ts}"}}"#
+                r#"{{"deviceId":"{device}","ts":{ts},"temp":{ts}.5,"ok":true,"price":1.{ts},"at":{at},"more":{{"n":[{ts}]}},"extra":"x{ts}"}}"#
             );
             farm.put("readings", device.into(), Some(ts.into()), &text);
         }
