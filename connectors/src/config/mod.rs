@@ -74,7 +74,6 @@ pub struct LogSection {
     pub keep_age: Span,
     pub min_free: ByteSize,
     pub reserve: ByteSize,
-    pub compress: bool,
     pub max_clock_jump: Span,
 }
 
@@ -183,7 +182,6 @@ impl Config {
             min_free_bytes: log.min_free.0,
             reserve_bytes: log.reserve.0,
             max_clock_jump: log.max_clock_jump.0,
-            compress: log.compress,
         }
     }
 
