@@ -70,13 +70,18 @@ impl LakeColumn {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Number(a) => a.get_buffer_memory_size(),
-            Self::BigInt(a) => a.get_buffer_memory_size(),
-            Self::Text(a) | Self::Json(a) => a.get_buffer_memory_size(),
-            Self::Boolean(a) => a.get_buffer_memory_size(),
+            Self::Number(a) => used_bytes(a),
+            Self::BigInt(a) => used_bytes(a),
+            Self::Text(a) | Self::Json(a) => used_bytes(a),
+            Self::Boolean(a) => used_bytes(a),
             Self::Mixed(v) => v.iter().map(scalar_bytes).sum(),
         }
     }
+}
+
+/// The bytes an array uses of its buffers, which it may share with others.
+pub(super) fn used_bytes(array: &dyn Array) -> usize {
+    array.to_data().get_slice_memory_size().unwrap_or_else(|_| array.get_buffer_memory_size())
 }
 
 fn scalar_bytes(value: &JsonScalar) -> usize {
@@ -145,8 +150,8 @@ impl LakeRows {
 
     /// Roughly the memory the rows hold.
     pub fn bytes(&self) -> usize {
-        let raw = self.raw.as_ref().map_or(0, |raw| raw.get_buffer_memory_size());
+        let raw = self.raw.as_ref().map_or(0, |raw| used_bytes(raw));
         let members: usize = self.columns.iter().map(|(_, column)| column.bytes()).sum();
-        24 * self.len() + self.topic.get_buffer_memory_size() + self.client_id.get_buffer_memory_size() + raw + members
+        24 * self.len() + used_bytes(&self.topic) + used_bytes(&self.client_id) + raw + members
     }
 }

@@ -14,7 +14,7 @@ use arrow::error::ArrowError;
 
 use super::delta::Snapshot;
 use super::fit::widen;
-use super::rows::LakeRows;
+use super::rows::{LakeRows, used_bytes};
 use super::schema::LakeSchema;
 use super::seal::{last_offset, rows_after};
 use super::spool::{EpochEnd, Piece};
@@ -85,6 +85,10 @@ impl State {
     }
 }
 
+fn batch_bytes(batch: &RecordBatch) -> usize {
+    batch.columns().iter().map(|column| used_bytes(column)).sum()
+}
+
 /// Rows not yet sealed.
 #[derive(Default)]
 pub(super) struct Buffer {
@@ -104,15 +108,15 @@ impl Buffer {
             self.oldest = epoch;
         }
         self.rows += batch.num_rows();
-        self.bytes += batch.get_array_memory_size();
+        self.bytes += batch_bytes(&batch);
         self.batches.push(batch);
         while let [.., before, last] = self.batches.as_slice()
             && before.num_rows() <= 2 * last.num_rows()
             && before.num_rows() + last.num_rows() <= MERGE_ROWS
         {
-            let freed = before.get_array_memory_size() + last.get_array_memory_size();
+            let freed = batch_bytes(before) + batch_bytes(last);
             let merged = concat_batches(schema, &[widen(before, schema)?, widen(last, schema)?])?;
-            self.bytes = (self.bytes + merged.get_array_memory_size()).saturating_sub(freed);
+            self.bytes = (self.bytes + batch_bytes(&merged)).saturating_sub(freed);
             self.batches.truncate(self.batches.len() - 2);
             self.batches.push(merged);
         }
@@ -137,6 +141,7 @@ impl Buffer {
             self.batches = batches.iter().map(|batch| rows_after(batch, last)).collect::<Result<_, _>>()?;
             self.batches.retain(|batch| batch.num_rows() > 0);
             self.rows = self.batches.iter().map(RecordBatch::num_rows).sum();
+            self.bytes = self.batches.iter().map(batch_bytes).sum();
         }
         self.ends = Vec::new();
         Ok(())

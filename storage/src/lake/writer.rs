@@ -106,11 +106,12 @@ impl Writer {
         self.open_step = false;
         let due = self.shared.update(|state| {
             state.step = state.step.max(epoch);
-            let age = Duration::from_micros(epoch.saturating_sub(state.buffer.oldest));
             let buffer = &state.buffer;
+            // Without rows it is the mark that must not grow old: the log is kept from there.
+            let since = if buffer.rows > 0 { buffer.oldest } else { state.taken };
             buffer.rows >= self.config.roll_rows
                 || buffer.bytes >= self.config.roll_bytes
-                || (buffer.rows > 0 && age >= self.config.roll_age)
+                || Duration::from_micros(epoch.saturating_sub(since)) >= self.config.roll_age
         });
         if due || self.seal_wanted {
             self.seal_now();

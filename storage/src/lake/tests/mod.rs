@@ -218,3 +218,57 @@ fn plain_files_need_no_table_format() {
     assert!(lake.wait_reached(LONG));
     assert_eq!(world.in_query(&lake), upto(32));
 }
+
+#[test]
+fn an_idle_lake_takes_what_needs_no_rows() {
+    let world = World::new();
+    let mut config = world.config("farm");
+    config.roll_age = Duration::from_secs(3600);
+    let lake = world.open_with(config.clone());
+    let hour = 3_600_000_000;
+    for tick in 1..=3 {
+        lake.step_done(tick * hour).unwrap();
+    }
+    assert!(lake.wait_taken(3 * hour, LONG) && lake.committed() == 3 * hour);
+    drop(lake);
+    assert_eq!(world.open_with(config).taken(), 3 * hour);
+}
+
+/// A figure to be read off `time`, not a test: a million rows of five members from arrays to committed files.
+#[test]
+#[ignore = "a measurement: cargo test -p hedgerow-storage --lib -- --ignored a_million_rows"]
+fn a_million_rows() {
+    let world = World::new();
+    let lake = world.open("farm");
+    assert!(lake.wait_reached(LONG));
+    let n = 8192_i64;
+    for batch in 0..122_i64 {
+        let number = |seed: i64| {
+            let values = (0..n).map(|row| i128::from((row * 7919 + seed * 104_729) % 100_000));
+            let array =
+                arrow::array::Decimal128Array::from_iter_values(values).with_precision_and_scale(38, 2).unwrap();
+            LakeColumn::Number(array)
+        };
+        let epoch = u64::try_from(batch + 1).unwrap();
+        let rows = Arc::new(LakeRows {
+            epoch_of: vec![epoch; usize::try_from(n).unwrap()],
+            offset: (batch * n..(batch + 1) * n).map(|offset| u64::try_from(offset).unwrap()).collect(),
+            time_ms: (0..n).map(|row| 1_700_000_000_000 + batch * 100 + row / 100).collect(),
+            topic: (0..n).map(|row| Some(format!("macdonald/sensors/{}", row % 1000))).collect(),
+            client_id: (0..n).map(|row| Some(format!("sensor-{}", row % 1000))).collect(),
+            raw: None,
+            columns: ["temperature", "humidity", "ph", "battery"]
+                .iter()
+                .zip(1..)
+                .map(|(name, seed)| (Arc::from(*name), number(seed)))
+                .chain([(Arc::from("ts"), LakeColumn::BigInt((0..n).collect::<Vec<_>>().into()))])
+                .collect(),
+        });
+        while lake.append(rows.clone()).is_err() {
+            lake.flush();
+        }
+        lake.step_done(epoch).unwrap();
+    }
+    assert!(lake.close());
+    eprintln!("{:?}", lake.health());
+}
