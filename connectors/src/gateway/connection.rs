@@ -207,8 +207,10 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
     /// Permits to wait for: of a batch, or of a packet too large for an ordinary read.
     fn wanted_permits(&self) -> Option<u32> {
         match (&self.unsent, self.large) {
-            (Some(unsent), _) if unsent.work.ticket.permit.is_none() => Some(permits(unsent.work.batch.bytes())),
-            (None, Some(size)) if self.large_permit.is_none() => Some(permits(size)),
+            (Some(unsent), _) if unsent.work.ticket.permit.is_none() => {
+                Some(self.shared.permits(unsent.work.batch.bytes()))
+            }
+            (None, Some(size)) if self.large_permit.is_none() => Some(self.shared.permits(size)),
             _ => None,
         }
     }
@@ -288,7 +290,7 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             return Ok(());
         }
         work.ticket.bytes = work.batch.bytes();
-        match Arc::clone(&self.shared.in_flight).try_acquire_many_owned(permits(work.ticket.bytes)) {
+        match Arc::clone(&self.shared.in_flight).try_acquire_many_owned(self.shared.permits(work.ticket.bytes)) {
             Ok(permit) => work.ticket.permit = Some(permit),
             Err(_) => {
                 self.unsent = Some(Unsent { work, retry_at: None });
@@ -493,9 +495,4 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             tokio::time::sleep(RETRY_FULL).await;
         }
     }
-}
-
-/// In-flight bytes are counted in KiB.
-pub(super) fn permits(bytes: usize) -> u32 {
-    u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX)
 }

@@ -43,7 +43,7 @@ impl From<Reject> for Ending {
 pub(super) struct Ticket {
     /// Acknowledgements, ready to be written.
     pub acks: Vec<u8>,
-    /// Messages acknowledged.
+    /// Acknowledgements of messages in it.
     pub messages: u32,
     /// QoS 1 messages, counted against the receive maximum.
     pub qos1: u32,
@@ -250,6 +250,7 @@ impl Inbound {
         let known = lock(&self.session.received).remove(&packet_id);
         let reason = if known || self.version == Version::V4 { 0 } else { 0x92 };
         work.ticket.completed.push(packet_id);
+        work.ticket.messages += 1;
         packet::put_ack(&mut work.ticket.acks, kind::PUBCOMP, packet_id, reason);
         // Noted even if unknown: the client has let go of the id, and a restart has to know.
         self.note(&Note::Released, packet_id, now_ms, work);

@@ -26,6 +26,7 @@
 //! - Authentication: user names and passwords are accepted and ignored; enhanced authentication is refused (0x8C).
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
@@ -77,6 +78,8 @@ struct Shared {
     orders: Sender<Order>,
     /// KiB on their way into the log.
     in_flight: Arc<Semaphore>,
+    /// All of them.
+    in_flight_kib: u32,
     connections: Arc<Semaphore>,
     handshakes: Semaphore,
     closing: AtomicBool,
@@ -85,6 +88,11 @@ struct Shared {
 }
 
 impl Shared {
+    /// Permits for so many bytes on their way into the log. What exceeds all there are has to be alone.
+    fn permits(&self, bytes: usize) -> u32 {
+        u32::try_from(bytes / 1024 + 1).unwrap_or(u32::MAX).min(self.in_flight_kib)
+    }
+
     fn order(&self, order: Order) {
         // Without the delivery thread there is nobody to obey; its failure is shown by `Gateway::failure`.
         let _ = self.orders.send(order);
@@ -168,13 +176,15 @@ impl Gateway {
         config.check().map_err(GatewayError::Config)?;
         let (listener, address) = listen(config.listen, runtime)?;
         let (orders, obeyed) = crossbeam_channel::unbounded();
+        let in_flight_kib = u32::try_from(config.in_flight_bytes / 1024 + 1).unwrap_or(u32::MAX);
         let shared = Arc::new(Shared {
             appender: log.appender(),
             log,
             registry: Registry::default(),
             metrics: GatewayMetrics::default(),
             orders,
-            in_flight: Arc::new(Semaphore::new(config.in_flight_bytes / 1024 + 1)),
+            in_flight: Arc::new(Semaphore::new(in_flight_kib as usize)),
+            in_flight_kib,
             connections: Arc::new(Semaphore::new(config.max_connections)),
             handshakes: Semaphore::new(config.max_handshakes),
             closing: AtomicBool::new(false),
@@ -187,10 +197,14 @@ impl Gateway {
         let thread = std::thread::Builder::new().name("mqtt-delivery".into());
         let watched = Arc::clone(&shared);
         let thread = thread.spawn(move || {
-            if let Err(error) = delivery.run() {
-                tracing::error!(%error, "delivery to subscribers stopped");
-                let _ = watched.failure.set(error.to_string());
-            }
+            let ended = catch_unwind(AssertUnwindSafe(|| delivery.run()));
+            let reason = match ended {
+                Ok(Ok(())) => return,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "a defect in the program; its message is in the log output".to_owned(),
+            };
+            tracing::error!(reason, "delivery to subscribers stopped");
+            let _ = watched.failure.set(reason);
         });
         let thread = thread.map_err(GatewayError::Thread)?;
         let accept = runtime.spawn(listener::accept(Arc::clone(&shared), listener));
@@ -263,6 +277,7 @@ impl Drop for Gateway {
         self.shared.closing.store(true, Ordering::Release);
         self.accept.abort();
         self.sync.abort();
+        self.shared.registry.dismiss_all(Reject::ShuttingDown);
         self.shared.order(Order::Stop);
     }
 }

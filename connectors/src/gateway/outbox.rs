@@ -112,7 +112,7 @@ mod tests {
 
     fn queued(offset: u64, packet_id: u16) -> Queued {
         let message = Arc::new(Message::new(offset, 0, "t", &[], b"payload"));
-        Queued { message, qos: 1, retain: false, stored: offset % 2 == 0, packet_id }
+        Queued { message, qos: 1, retain: false, stored: offset.is_multiple_of(2), packet_id }
     }
 
     #[test]

@@ -10,9 +10,9 @@ async fn acknowledgements_follow_the_commit() {
     raw.publish("t", 1, 1, "a").await;
     raw.publish("t", 2, 2, "b").await;
     raw.publish("t", 0, 0, "c").await;
-    // PINGREQ needs no commit; what comes back before its answer would have been sent too early.
+    until("the log wrote them and syncs", || server.gate.has_waiter()).await;
+    // PINGREQ needs no commit; what comes back before its answer was sent too early.
     raw.ping().await;
-    until("the log has them", || server.metrics().in_flight_bytes.get() > 0).await;
     assert_eq!(server.metrics().acks_out.get(), 0);
     assert_eq!(server.logged(), Vec::<String>::new());
     server.gate.set(false);
@@ -112,7 +112,14 @@ async fn a_million_topics_leave_nothing_behind() {
     for thousand in 0..10 {
         let mut bytes = BytesMut::new();
         for at in 0..1000 {
-            bytes.extend_from_slice(&publish_packet(Version::V4, &format!("t/{}", thousand * 1000 + at), 0, 0, "x", &[]));
+            bytes.extend_from_slice(&publish_packet(
+                Version::V4,
+                &format!("t/{}", thousand * 1000 + at),
+                0,
+                0,
+                "x",
+                &[],
+            ));
         }
         raw.send(&bytes).await;
         // The subscriber's queue holds a thousand: let it keep up.

@@ -39,6 +39,7 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 struct Gate {
     shut: Mutex<bool>,
     changed: Condvar,
+    waiting: std::sync::atomic::AtomicUsize,
 }
 
 impl Gate {
@@ -48,7 +49,14 @@ impl Gate {
     }
 
     fn pass(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
         drop(self.changed.wait_while(lock(&self.shut), |shut| *shut).unwrap());
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Does a sync stand before it?
+    fn has_waiter(&self) -> bool {
+        self.waiting.load(Ordering::SeqCst) > 0
     }
 }
 

@@ -208,9 +208,14 @@ async fn topic_aliases() {
     subscriber.subscribe("#", 1).await;
     let (mut raw, _) = server.v5("p", true, &[]).await;
     let alias = |number: u8| [35, 0, number];
-    for (topic, number, payload, expected) in
-        [("a/b", 1, "1", "a/b"), ("", 1, "2", "a/b"), ("c", 2, "3", "c"), ("d", 1, "4", "d"), ("", 1, "5", "d"), ("", 2, "6", "c")]
-    {
+    for (topic, number, payload, expected) in [
+        ("a/b", 1, "1", "a/b"),
+        ("", 1, "2", "a/b"),
+        ("c", 2, "3", "c"),
+        ("d", 1, "4", "d"),
+        ("", 1, "5", "d"),
+        ("", 2, "6", "c"),
+    ] {
         raw.publish_with(topic, 1, 9, payload, &alias(number)).await;
         assert_eq!(raw.packet().await, [0x40, 2, 0, 9]);
         let got = subscriber.take().await;

@@ -204,7 +204,8 @@ async fn sessions_expire() {
     // DISCONNECT may shorten the expiry, not raise it from 0.
     cut.send(&[0xE0, 7, 0, 5, 17, 0, 0, 0, 0]).await;
     assert_eq!(cut.end().await, None);
-    until("those without expiry are gone", || server.session("cut").is_none() && server.session("ends").is_none()).await;
+    until("those without expiry are gone", || server.session("cut").is_none() && server.session("ends").is_none())
+        .await;
     until("one second is over", || server.session("short").is_none()).await;
     assert!(server.session("kept").is_some());
     let (mut zero, _) = server.v5("zero", true, &[]).await;
