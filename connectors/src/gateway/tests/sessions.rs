@@ -17,19 +17,19 @@ async fn the_newer_connection_wins() {
     for _ in 0..10 {
         crowd.push(server.connect(&connect_v5("c", true, &[]), Version::V5).await);
     }
-    let mut alive = 0;
+    let mut alive = Vec::new();
     assert_eq!(new.end().await, Some(0x8E));
     until("one remains", || server.metrics().rejected(Reject::TakenOver) == 11).await;
     for mut raw in crowd {
         assert_eq!(raw.packet().await[3], 0);
         raw.send(&[0xC0, 0]).await;
         match raw.packet().await[..] {
-            [0xD0, 0] => alive += 1,
+            [0xD0, 0] => alive.push(raw),
             [0xE0, _, 0x8E, ..] => {}
             ref other => panic!("{other:?}"),
         }
     }
-    assert_eq!(alive, 1);
+    assert_eq!(alive.len(), 1);
     assert_eq!(server.gateway().sessions().len(), 1);
 }
 
