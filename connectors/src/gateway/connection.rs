@@ -31,6 +31,8 @@ use super::session::{Session, lock};
 const IDLE: Duration = Duration::from_secs(5);
 /// How long an ending connection waits for commits and for the client to take the last bytes.
 const FAREWELL: Duration = Duration::from_millis(500);
+/// How much a client may still send after it was told to go.
+const LINGER_BYTES: usize = 1 << 20;
 /// How long a full log queue, and a full disk, are given before the next try.
 const RETRY_FULL: Duration = Duration::from_millis(2);
 const RETRY_SPACE: Duration = Duration::from_millis(250);
@@ -479,6 +481,12 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
         self.shared.metrics.in_flight_bytes.sub(bytes as u64);
     }
 
+    /// Reads what the client still sends, for a moment: a socket closed with unread bytes is reset, and the client might
+    /// not learn why. To be called when nobody waits for this connection any more.
+    pub(super) async fn linger(&mut self) {
+        linger(&mut self.reader).await;
+    }
+
     /// A batch was read and is not in the log: it still may get there, but the client does not know.
     async fn last_try(&mut self, mut work: Work, deadline: Instant) {
         loop {
@@ -495,4 +503,19 @@ impl<R: AsyncRead + Unpin, W: AsyncWrite + Unpin> Connection<R, W> {
             tokio::time::sleep(RETRY_FULL).await;
         }
     }
+}
+
+/// Reads and forgets until the peer closes, within bounds.
+pub(super) async fn linger(reader: &mut (impl AsyncRead + Unpin)) {
+    let mut scrap = vec![0; FIRST_READ];
+    let reading = async {
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match reader.read(&mut scrap).await {
+                Ok(0) | Err(_) => return,
+                Ok(n) => left = left.saturating_sub(n),
+            }
+        }
+    };
+    let _ = tokio::time::timeout(FAREWELL, reading).await;
 }

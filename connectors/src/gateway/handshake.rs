@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::Shared;
 use super::config::WillPolicy;
-use super::connection::{Connection, Terms};
+use super::connection::{self, Connection, Terms};
 use super::delivery::Order;
 use super::frame::{Split, Version, split};
 use super::inbound::Ending;
@@ -102,6 +102,10 @@ where
                 seat.expiry_s = leave.session_expiry.map(|expiry| expiry.min(shared.config.max_session_expiry_s));
             }
             shared.metrics.connections_open.sub(1);
+            drop(seat);
+            if matches!(ending, Ending::Refused(_)) {
+                connection.linger().await;
+            }
         }
         Err(Failed::Silent(reason)) => {
             if let Some(reason) = reason {
@@ -118,6 +122,7 @@ where
                 writer.shutdown().await
             })
             .await;
+            connection::linger(&mut reader).await;
         }
     }
 }
