@@ -84,7 +84,7 @@ fn split(text: &str) -> Option<(u64, &str)> {
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (unit, factor) in SIZES.iter().rev().take(3) {
-            if self.0 >= *factor && self.0 % factor == 0 {
+            if self.0 >= *factor && self.0.is_multiple_of(*factor) {
                 return write!(f, "{}{unit}", self.0 / factor);
             }
         }
@@ -97,7 +97,7 @@ impl fmt::Display for Span {
         let us = self.0.as_micros();
         for (unit, factor) in SPANS_US.iter().rev() {
             let factor = u128::from(*factor);
-            if us >= factor && us % factor == 0 {
+            if us >= factor && us.is_multiple_of(factor) {
                 return write!(f, "{}{unit}", us / factor);
             }
         }

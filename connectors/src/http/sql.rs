@@ -29,7 +29,12 @@ pub(super) async fn sql(State(shared): State<Arc<Shared>>, request: Request) -> 
     // What fails before the first row fails with a status of its own.
     let first = rows.next().await.transpose()?;
     let encoder = Encoder::new(format, rows.schema());
-    let body = Body::from_stream(stream::try_unfold(Answer::Running(first, rows, encoder), Answer::next));
+    let answer = Answer { first, rows, encoder };
+    let pieces = stream::try_unfold(Some(answer), async |left| match left {
+        Some(answer) => answer.next().await,
+        None => Ok(None),
+    });
+    let body = Body::from_stream(pieces);
     Ok(([(header::CONTENT_TYPE, format.content_type())], body).into_response())
 }
 
@@ -56,34 +61,36 @@ fn accepted(headers: &HeaderMap) -> Result<Format, HttpError> {
     })
 }
 
-/// The answer, piece by piece.
-enum Answer {
-    /// Rows not yet written, and where more come from.
-    Running(Option<RecordBatch>, Rows, Encoder),
-    Ended,
+/// The answer being written.
+struct Answer {
+    /// Rows not yet written.
+    first: Option<RecordBatch>,
+    /// Where more come from.
+    rows: Rows,
+    encoder: Encoder,
 }
 
-type Piece = Result<Option<(Bytes, Answer)>, QueryError>;
+/// A piece of the answer and what is left of it: nothing after the end or an error.
+type Piece = Result<Option<(Bytes, Option<Answer>)>, QueryError>;
 
 impl Answer {
     /// An error in JSON is the last member of the answer; in CSV and Arrow, which have no room for one, it breaks the
     /// transfer off, so that a part never looks like the whole. The same holds for a result that was cut.
-    async fn next(self) -> Piece {
-        let Self::Running(mut first, mut rows, mut encoder) = self else { return Ok(None) };
+    async fn next(mut self) -> Piece {
         loop {
-            let next = match first.take() {
+            let next = match self.first.take() {
                 Some(batch) => Some(Ok(batch)),
-                None => rows.next().await,
+                None => self.rows.next().await,
             };
             let piece = match next {
-                Some(Ok(batch)) => encoder.rows(&batch),
-                Some(Err(error)) => return encoder.failed(error).map(|piece| Some((piece, Self::Ended))),
-                None => return encoder.end(rows.is_cut()).map(|piece| Some((piece, Self::Ended))),
+                Some(Ok(batch)) => self.encoder.rows(&batch),
+                Some(Err(error)) => return self.encoder.failed(error).map(|piece| Some((piece, None))),
+                None => return self.encoder.end(self.rows.is_cut()).map(|piece| Some((piece, None))),
             };
             match piece {
                 Ok(piece) if piece.is_empty() => {}
-                Ok(piece) => return Ok(Some((piece, Self::Running(None, rows, encoder)))),
-                Err(error) => return encoder.failed(error).map(|piece| Some((piece, Self::Ended))),
+                Ok(piece) => return Ok(Some((piece, Some(self)))),
+                Err(error) => return self.encoder.failed(error).map(|piece| Some((piece, None))),
             }
         }
     }
