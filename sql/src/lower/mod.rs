@@ -1,1 +1,16 @@
-//! Lower.
+//! Lowering: expressions to DataFusion's physical expressions over Arrow columns, where both mean exactly the same.
+//!
+//! An expression becomes a [`Term`] once, when its rule is compiled. For rows whose sources have certain kinds a
+//! [`Plan`](plan::Plan) is made and kept: decimals where digits and scales prove that results are exact, comparisons,
+//! logic as the dialect has it. A term that has no plan for some kinds is left to the scalar evaluator, which is the
+//! reference for all of this. No value can make a plan fail. This module knows columns and shreds, not rules.
+
+mod kinds;
+mod logic;
+mod plan;
+mod run;
+mod source;
+mod term;
+
+pub(crate) use run::{Batch, TermSet, true_rows};
+pub(crate) use term::Resolver;

@@ -47,11 +47,18 @@ pub(crate) fn visit_paths(expr: &Expr, found: &mut dyn FnMut(Vec<Arc<str>>)) {
 
 /// Whether an expression or a part of it outside of nested queries satisfies a condition.
 pub(crate) fn any(expr: &Expr, condition: &dyn Fn(&Expr) -> bool) -> bool {
-    if condition(expr) {
-        return true;
-    }
-    let mut hit = false;
+    let mut hit = condition(expr);
     children(expr, &mut |child| hit = hit || any(child, condition));
+    hit
+}
+
+/// Whether an expression or any part of it satisfies a condition.
+pub(crate) fn anywhere(expr: &Expr, condition: &dyn Fn(&Expr) -> bool) -> bool {
+    let mut hit = condition(expr);
+    children(expr, &mut |child| hit = hit || anywhere(child, condition));
+    if let ExprKind::Subquery(query) | ExprKind::Exists(query) = &expr.kind {
+        hit = hit || inside(query).into_iter().any(|part| anywhere(part, condition));
+    }
     hit
 }
 
@@ -86,7 +93,7 @@ fn children<'e>(expr: &'e Expr, visit: &mut dyn FnMut(&'e Expr)) {
 }
 
 /// Everything inside a nested query but its source.
-pub(crate) fn inside(query: &Subquery) -> Vec<&Expr> {
+fn inside(query: &Subquery) -> Vec<&Expr> {
     let mut all: Vec<&Expr> = query.filter.iter().collect();
     match &query.items {
         Items::Value(expr) => all.push(expr),

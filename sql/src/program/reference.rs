@@ -52,6 +52,11 @@ impl Reference {
         Self { rule, paths: found, needs_payload, star_columns }
     }
 
+    /// Whether it looks at payloads.
+    pub(super) fn needs_payload(&self) -> bool {
+        self.needs_payload
+    }
+
     /// The rule's rows for a batch. `told` are the messages whose payloads have been reported as no JSON.
     pub(super) fn evaluate(&self, index: usize, messages: &[Message<'_>], told: &mut [bool], out: &mut Vec<RuleRows>) {
         let mut kept: Vec<(u32, Row, Vec<Option<String>>)> = Vec::new();

@@ -6,6 +6,7 @@ use arrow::array::{
     BooleanArray, BooleanBufferBuilder, BooleanBuilder, Decimal128Array, NullBufferBuilder, StringArray, StringBuilder,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
+use arrow::datatypes::DataType;
 
 use super::Row;
 use super::cell::{Cell, Tag, cell_value};
@@ -164,6 +165,7 @@ impl<'a> Cells<'a> {
 }
 
 /// Numbers of a column, each at its own scale.
+#[derive(Clone)]
 pub(crate) struct RawNumbers {
     mantissas: Vec<i64>,
     scales: Vec<u8>,
@@ -185,6 +187,13 @@ impl RawNumbers {
             min_scale: u8::MAX,
             max_scale: 0,
         }
+    }
+
+    /// Whole numbers.
+    pub(crate) fn whole(values: impl Iterator<Item = i64>) -> Self {
+        let mut numbers = Self::with_capacity(values.size_hint().0);
+        values.for_each(|value| numbers.push(value, 0));
+        numbers
     }
 
     #[inline(always)]
@@ -220,37 +229,36 @@ impl RawNumbers {
     }
 
     /// The numbers at one scale, for `bits` up to 63.
-    pub(crate) fn at_scale(&mut self, scale: u8) -> (ScalarBuffer<i64>, Option<NullBuffer>) {
-        let mantissas = std::mem::take(&mut self.mantissas);
-        let nulls = self.missing.finish();
+    pub(crate) fn at_scale(&self, scale: u8) -> (ScalarBuffer<i64>, Option<NullBuffer>) {
+        let nulls = self.missing.finish_cloned();
         if self.min_scale == scale || self.min_scale > self.max_scale {
-            return (mantissas.into(), nulls);
+            return (self.mantissas.clone().into(), nulls);
         }
         let powers = powers_to(scale).map(|power| i64::try_from(power).unwrap_or(0));
-        let shifted = mantissas.iter().zip(&self.scales);
+        let shifted = self.mantissas.iter().zip(&self.scales);
         let shifted = shifted.map(|(mantissa, own)| mantissa.wrapping_mul(power_at(&powers, *own)));
         (shifted.collect(), nulls)
     }
 
     /// The numbers at one scale, for any.
-    pub(crate) fn wide_at_scale(&mut self, scale: u8) -> (ScalarBuffer<i128>, Option<NullBuffer>) {
-        let mantissas = std::mem::take(&mut self.mantissas);
-        let nulls = self.missing.finish();
+    pub(crate) fn wide_at_scale(&self, scale: u8) -> (ScalarBuffer<i128>, Option<NullBuffer>) {
+        let nulls = self.missing.finish_cloned();
         if self.min_scale == scale || self.min_scale > self.max_scale {
-            return (mantissas.into_iter().map(i128::from).collect(), nulls);
+            return (self.mantissas.iter().map(|mantissa| i128::from(*mantissa)).collect(), nulls);
         }
         let powers = powers_to(scale);
-        let shifted = mantissas.iter().zip(&self.scales);
+        let shifted = self.mantissas.iter().zip(&self.scales);
         let shifted = shifted.map(|(mantissa, own)| i128::from(*mantissa).wrapping_mul(power_at(&powers, *own)));
         (shifted.collect(), nulls)
     }
 
     /// Each row's own scale; `None` if all have the same.
-    pub(crate) fn own_scales(&mut self) -> Option<Arc<[u8]>> {
-        (self.min_scale < self.max_scale).then(|| std::mem::take(&mut self.scales).into())
+    pub(crate) fn own_scales(&self) -> Option<&[u8]> {
+        (self.min_scale < self.max_scale).then_some(self.scales.as_slice())
     }
 
-    fn into_column(mut self) -> Column {
+    /// The numbers as a column.
+    pub(crate) fn into_column(self) -> Column {
         let scale = self.max_scale;
         let rows = self.mantissas.len();
         let (values, nulls) = self.wide_at_scale(scale);
@@ -260,12 +268,10 @@ impl RawNumbers {
             self.json_nulls.iter().for_each(|row| bits.set_bit(*row, true));
             bits.finish()
         });
-        let values = Decimal128Array::new(values, nulls);
-        let values = match values.clone().with_precision_and_scale(NUMBER_PRECISION, scale as i8) {
-            Ok(values) => values,
-            Err(_) => values,
-        };
-        Column { data: ColumnData::Number { values, scales: self.own_scales() }, json_null }
+        let data_type = DataType::Decimal128(NUMBER_PRECISION, scale as i8);
+        let values = Decimal128Array::new(values, nulls).with_data_type(data_type);
+        let scales = (self.min_scale < self.max_scale).then(|| self.scales.into());
+        Column { data: ColumnData::Number { values, scales }, json_null }
     }
 }
 

@@ -70,7 +70,7 @@ impl Groups {
 
     /// Puts the next row, read by a shape, into its group. All small rows of a shape have the same kinds.
     #[inline]
-    pub(crate) fn of_shape(&mut self, structure: u64, row: &[Cell]) -> u16 {
+    pub(crate) fn of_shape(&mut self, structure: u64, row: &[Cell]) {
         if self.last != (structure, self.last.1) || self.last.1 == u16::MAX {
             let known = self.shapes.iter().find(|(known, _)| *known == structure);
             self.last = match known {
@@ -82,23 +82,21 @@ impl Groups {
                 }
             };
         }
-        let group = self.last.1;
-        self.push(group)
+        self.push(self.last.1);
     }
 
     /// Puts the next row into its group.
-    pub(crate) fn of_row(&mut self, row: &[Cell]) -> u16 {
+    pub(crate) fn of_row(&mut self, row: &[Cell]) {
         let group = self.find(row);
-        self.push(group)
+        self.push(group);
     }
 
     #[inline]
-    fn push(&mut self, group: u16) -> u16 {
+    fn push(&mut self, group: u16) {
         if let Some(group) = self.groups.get_mut(usize::from(group)) {
             group.rows.push(self.rows);
         }
         self.rows += 1;
-        group
     }
 
     /// The first group that the row goes with, which takes on its kinds.

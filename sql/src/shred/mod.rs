@@ -18,15 +18,19 @@ use crate::scan::{NodeKind, ScanError, Tape, scan};
 use crate::shape::{Assignment, Shapes, Width};
 
 pub(crate) use cell::{Cell, Tag, cell_of, cell_value};
-pub(crate) use gather::{Cells, RawNumbers};
+pub(crate) use gather::{Payloads, RawNumbers, power_bits};
+
+use gather::Cells;
 pub(crate) use groups::{Group, SlotKind};
-pub(crate) use layouts::Layouts;
 pub(crate) use paths::Paths;
 
 use groups::Groups;
+use layouts::Layouts;
 
 /// Cells that a batch may have; what does not fit waits for the next one.
 const MAX_CELLS: usize = 1 << 20;
+/// Bytes that the payloads of a batch may have, so that no text column outgrows its offsets.
+const MAX_BYTES: usize = 256 << 20;
 
 /// What a payload is as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +50,6 @@ pub(crate) struct Row {
     pub(crate) cells: u32,
     /// Its top-level members, if they are wanted.
     pub(crate) layout: u32,
-    /// Its group.
-    pub(crate) group: u16,
     pub(crate) whole: Whole,
 }
 
@@ -91,27 +93,25 @@ impl Shredder {
         self.rows.clear();
         self.mistakes.clear();
         self.groups.clear();
-        let mut used = 0;
+        let (mut used, mut bytes) = (0, 0);
         for payload in payloads {
             let width = self.paths.len().max(self.shapes.max_width());
             self.reserve(used + width);
             let row = self.cells.get_mut(used..used + width).unwrap_or_default();
             let (row, width) = match self.shapes.read(payload, row) {
-                Some((shape, Width::Small)) => {
-                    let group = self.groups.of_shape(shape.structure, row);
-                    let found = Row { cells: used as u32, layout: shape.layout, group, whole: Whole::Object };
-                    (found, shape.width)
-                }
-                Some((shape, Width::Wide)) => {
-                    let group = self.groups.of_row(row);
-                    let found = Row { cells: used as u32, layout: shape.layout, group, whole: Whole::Object };
-                    (found, shape.width)
+                Some((shape, numbers)) => {
+                    match numbers {
+                        Width::Small => self.groups.of_shape(shape.structure, row),
+                        Width::Wide => self.groups.of_row(row),
+                    }
+                    (Row { cells: used as u32, layout: shape.layout, whole: Whole::Object }, shape.width)
                 }
                 None => self.read_any(payload, used),
             };
             self.rows.push(row);
             used += width;
-            if used >= MAX_CELLS {
+            bytes += payload.len();
+            if used >= MAX_CELLS || bytes >= MAX_BYTES {
                 break;
             }
         }
@@ -155,11 +155,11 @@ impl Shredder {
                 *place = cell_of(payload, node);
             }
         }
-        let group = self.groups.of_row(row);
+        self.groups.of_row(row);
         if whole == Whole::Object {
             self.shapes.sighted(payload, &self.tape, &self.assignments, width, layout);
         }
-        (Row { cells: used as u32, layout, group, whole }, width)
+        (Row { cells: used as u32, layout, whole }, width)
     }
 
     fn scan(&mut self, payload: &[u8]) -> Whole {
@@ -197,6 +197,12 @@ impl Shredder {
         Cells::of_slot(&self.cells, &self.rows, slot, chosen)
     }
 
+    /// The cell of one path in one row.
+    pub(crate) fn cell(&self, slot: usize, row: u32) -> Cell {
+        let row = self.rows.get(row as usize).filter(|_| slot < self.paths.len());
+        row.and_then(|row| self.cells.get(row.cells as usize + slot)).copied().unwrap_or_default()
+    }
+
     /// The cells of every top-level member that one of the chosen rows has, by name.
     pub(crate) fn members<'a>(&'a self, chosen: &'a [u32]) -> Vec<(Arc<str>, Cells<'a>)> {
         let mut order: Vec<u32> = Vec::new();
@@ -220,16 +226,6 @@ impl Shredder {
             Some((Arc::clone(self.layouts.name(name)?), Cells::at(&self.cells, cells, chosen)))
         });
         named.collect()
-    }
-
-    /// The top-level members of payloads.
-    pub(crate) fn layouts(&self) -> &Layouts {
-        &self.layouts
-    }
-
-    /// How many paths are wanted.
-    pub(crate) fn paths(&self) -> &Paths {
-        &self.paths
     }
 
     /// How many shapes are known.

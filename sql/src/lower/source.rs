@@ -1,0 +1,141 @@
+//! Sources to arrays, for chosen rows.
+
+use arrow::array::{BooleanArray, Int64Array, StringArray, StringBuilder};
+use arrow::buffer::BooleanBuffer;
+
+use super::run::Batch;
+use super::term::Source;
+use crate::column::{Column, ColumnData};
+use crate::message::Message;
+use crate::shred::{Payloads, RawNumbers, SlotKind, Tag};
+
+/// What a source holds for the chosen rows.
+#[derive(Clone, Default)]
+pub(super) enum Gathered {
+    Numbers(RawNumbers),
+    /// Whole numbers that fit 64 bits by what they are.
+    Time(RawNumbers),
+    /// Texts, and whether JSON null is among the missing ones.
+    Text(StringArray, bool),
+    Boolean(BooleanArray, bool),
+    Missing(bool),
+    /// What only a path passed on as it is can be.
+    #[default]
+    Other,
+}
+
+impl Payloads for &[Message<'_>] {
+    fn payload(&self, row: u32) -> &[u8] {
+        self.get(row as usize).map(|message| message.payload).unwrap_or_default()
+    }
+}
+
+pub(super) fn gather(source: &Source, batch: &Batch<'_>, kinds: &[SlotKind], chosen: &[u32]) -> Gathered {
+    match source {
+        Source::Path(slot) => path(usize::from(*slot), batch, kinds, chosen),
+        Source::IsUndefined(slot) => test(*slot, batch, chosen, |tag| tag == Tag::Undefined),
+        Source::IsNull(slot) => test(*slot, batch, chosen, |tag| tag == Tag::Null),
+        Source::IsMissing(slot) => test(*slot, batch, chosen, |tag| matches!(tag, Tag::Undefined | Tag::Null)),
+        Source::Topic => texts(batch, chosen, |message| Some(message.visible_topic())),
+        Source::TopicLevel(level) => texts(batch, chosen, |message| level_of(message.visible_topic(), *level)),
+        Source::ClientId => texts(batch, chosen, |message| Some(message.client_id.unwrap_or("n/a"))),
+        Source::Timestamp => {
+            let time = |row: &u32| batch.messages.get(*row as usize).map_or(0, |message| message.time_ms);
+            Gathered::Time(RawNumbers::whole(chosen.iter().map(time)))
+        }
+    }
+}
+
+fn path(slot: usize, batch: &Batch<'_>, kinds: &[SlotKind], chosen: &[u32]) -> Gathered {
+    let cells = batch.shredder.cells(slot, chosen);
+    match kinds.get(slot) {
+        Some(SlotKind::Number) => cells.numbers(batch.dialect).map_or(Gathered::Other, Gathered::Numbers),
+        Some(SlotKind::String) => {
+            let texts = cells.texts(&batch.messages);
+            let null = arrow::array::Array::null_count(&texts) > 0 && cells.json_nulls().is_some();
+            Gathered::Text(texts, null)
+        }
+        Some(SlotKind::Boolean) => {
+            let values = cells.booleans();
+            let null = arrow::array::Array::null_count(&values) > 0 && cells.json_nulls().is_some();
+            Gathered::Boolean(values, null)
+        }
+        Some(SlotKind::Missing) => Gathered::Missing(cells.json_nulls().is_some()),
+        _ => Gathered::Other,
+    }
+}
+
+fn test(slot: u16, batch: &Batch<'_>, chosen: &[u32], holds: impl Fn(Tag) -> bool) -> Gathered {
+    let cells = batch.shredder.cells(usize::from(slot), chosen);
+    let values: BooleanBuffer = cells.iter().map(|(_, cell)| holds(cell.tag)).collect();
+    Gathered::Boolean(BooleanArray::new(values, None), false)
+}
+
+fn texts<'m>(batch: &Batch<'m>, chosen: &[u32], text: impl Fn(&Message<'m>) -> Option<&'m str>) -> Gathered {
+    let mut texts = StringBuilder::with_capacity(chosen.len(), chosen.len() * 16);
+    // Messages of one topic or client often follow each other, from one buffer.
+    for row in chosen {
+        texts.append_option(batch.messages.get(*row as usize).and_then(&text));
+    }
+    Gathered::Text(texts.finish(), false)
+}
+
+/// A level of a topic, counted from 1.
+fn level_of(topic: &str, level: usize) -> Option<&str> {
+    let mut rest = topic.as_bytes();
+    let mut start = 0;
+    for _ in 1..level {
+        let slash = memchr::memchr(b'/', rest)?;
+        start += slash + 1;
+        rest = rest.get(slash + 1..)?;
+    }
+    let length = memchr::memchr(b'/', rest).unwrap_or(rest.len());
+    topic.get(start..start + length)
+}
+
+impl Gathered {
+    /// The source as a column of its own.
+    pub(super) fn into_column(
+        self,
+        source: Option<&Source>,
+        batch: &Batch<'_>,
+        kinds: &[SlotKind],
+        chosen: &[u32],
+    ) -> Option<Column> {
+        let json_null = |some: bool| match source {
+            Some(Source::Path(slot)) if some => batch.shredder.cells(usize::from(*slot), chosen).json_nulls(),
+            _ => None,
+        };
+        Some(match self {
+            Self::Numbers(numbers) => numbers.into_column(),
+            Self::Time(numbers) => {
+                let (values, nulls) = numbers.at_scale(0);
+                Column::of(ColumnData::Int64(Int64Array::new(values, nulls)))
+            }
+            Self::Text(texts, null) => Column { data: ColumnData::String(texts), json_null: json_null(null) },
+            Self::Boolean(values, null) => Column { data: ColumnData::Boolean(values), json_null: json_null(null) },
+            Self::Missing(null) => {
+                Column { data: ColumnData::Boolean(BooleanArray::new_null(chosen.len())), json_null: json_null(null) }
+            }
+            Self::Other => match source {
+                Some(Source::Path(slot)) => {
+                    let slot = usize::from(*slot);
+                    let kind = kinds.get(slot).copied().unwrap_or(SlotKind::Dynamic);
+                    batch.shredder.cells(slot, chosen).column(kind, &batch.messages, batch.dialect)
+                }
+                _ => return None,
+            },
+        })
+    }
+
+    /// The same, when the source is wanted once more.
+    pub(super) fn clone_column(
+        &self,
+        source: Option<&Source>,
+        batch: &Batch<'_>,
+        kinds: &[SlotKind],
+        chosen: &[u32],
+    ) -> Option<Column> {
+        self.clone().into_column(source, batch, kinds, chosen)
+    }
+}

@@ -1,0 +1,307 @@
+//! Rules on columns agree with the reference, row by row and digit by digit, whatever the payloads.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::{Body, Program, RuleRows};
+use crate::ast::{Dialect, Span, Template};
+use crate::json;
+use crate::message::Message;
+use crate::parse::{parse_statement, parse_template};
+use crate::rule::{Action, Rule, Target};
+
+pub(super) fn rule(sql: &str, dialect: Dialect, templates: &[&str], into_sink: bool) -> Arc<Rule> {
+    let select = parse_statement(sql, dialect).unwrap_or_else(|mistakes| panic!("{sql}: {mistakes:?}"));
+    let topic = |text: &&str| -> Template { parse_template(text, dialect).unwrap() };
+    let target = |target| Action { kind: "into".into(), target, span: Span::default() };
+    let mut actions: Vec<Action> =
+        templates.iter().map(|t| target(Target::Topic { topic: topic(t), qos: 0, retain: false })).collect();
+    if into_sink {
+        actions.push(target(Target::Named("lake".into())));
+    }
+    Arc::new(Rule {
+        name: "rule".into(),
+        dialect,
+        text: sql.into(),
+        enabled: true,
+        select,
+        filter: None,
+        windowed: None,
+        actions,
+        error_action: None,
+    })
+}
+
+/// A row as something to compare: its message, its members with every digit, its JSON by value, its templates.
+type Seen = (u32, Vec<String>, String, Vec<Option<String>>);
+
+fn seen(all: &[RuleRows]) -> Vec<Seen> {
+    let mut rows = Vec::new();
+    for part in all {
+        for (row, message) in part.rows.messages.iter().enumerate() {
+            let mut members: Vec<String> = match &part.rows.body {
+                Body::Members(columns) => columns
+                    .iter()
+                    .filter(|(_, column)| !column.is_undefined(row))
+                    .map(|(name, column)| format!("{name}={:?}", column.value(row, part.rows.dialect())))
+                    .collect(),
+                Body::Raw(bytes) => vec![format!("{:?}", bytes[row])],
+            };
+            members.sort();
+            let text = part.rows.json(row);
+            let text = match json::parse(&text, Dialect::Aws2016) {
+                Ok(crate::value::Value::Object(object)) => {
+                    let mut members: Vec<String> = object.iter().map(|member| format!("{member:?}")).collect();
+                    members.sort();
+                    members.join(",")
+                }
+                other => format!("{other:?}"),
+            };
+            let templates = part.rows.templates.iter().map(|texts| texts[row].clone()).collect();
+            rows.push((*message, members, text, templates));
+        }
+    }
+    rows.sort();
+    rows
+}
+
+fn check(rules: &[Arc<Rule>], payloads: &[Vec<u8>], batch: usize) {
+    let topics: Vec<String> = (0..3).map(|n| format!("farm/{n}/é/x")).collect();
+    let messages: Vec<Message<'_>> = payloads
+        .iter()
+        .enumerate()
+        .map(|(n, payload)| Message {
+            client_id: (n % 5 != 0).then_some("client"),
+            epoch: 7,
+            offset: n as u64,
+            ..Message::new(&topics[n % 3], payload, 1_700_000_000_000 + n as i64)
+        })
+        .collect();
+    let (mut columns, mut reference) = (Program::new(rules), Program::by_reference(rules));
+    for messages in messages.chunks(batch) {
+        let (mut got, mut expected) = (Vec::new(), Vec::new());
+        columns.evaluate(messages, &mut got);
+        reference.evaluate(messages, &mut expected);
+        for (index, rule) in rules.iter().enumerate() {
+            let of = |all: &mut Vec<RuleRows>| all.extract_if(.., |rows| rows.rule == index).collect::<Vec<_>>();
+            let (got, expected) = (of(&mut got), of(&mut expected));
+            assert_eq!(seen(&got), seen(&expected), "{}", rule.text);
+            for part in &got {
+                assert!(part.rows.messages.is_sorted(), "{}", rule.text);
+            }
+            let rejected = |all: &[RuleRows]| -> Vec<u32> {
+                let mut rejected: Vec<u32> = all.iter().flat_map(|r| r.rejects.iter().map(|r| r.message)).collect();
+                rejected.sort_unstable();
+                rejected
+            };
+            assert_eq!(rejected(&got), rejected(&expected), "{}", rule.text);
+            let undefined = |all: &[RuleRows]| -> Vec<_> {
+                let mut counts: Vec<_> = all.iter().flat_map(|rows| rows.undefined.clone()).collect();
+                counts.sort();
+                counts
+            };
+            assert_eq!(undefined(&got), undefined(&expected), "{}", rule.text);
+        }
+    }
+}
+
+/// Values of payloads: what telemetry has, and the edges.
+fn json_value() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => "-?(0|[1-9][0-9]{0,3})",
+        4 => "-?(0|[1-9][0-9]{0,2})\\.[0-9]{1,3}",
+        1 => "[1-9][0-9]{15,18}",
+        1 => "[1-9][0-9]{19,40}",
+        1 => "[1-9]\\.[0-9]{14,20}",
+        1 => "[1-9][eE]-?[0-9]{1,2}",
+        1 => Just("1e999999".to_owned()),
+        3 => "\"(ok|idle|12|2.50|true|FALSE|é€|)\"",
+        1 => Just("\"a\\n\\u00e9\"".to_owned()),
+        2 => "true|false",
+        2 => Just("null".to_owned()),
+        1 => Just("[1, 2.0, \"x\"]".to_owned()),
+        1 => Just("{\"x\": 1.50, \"y\": [null]}".to_owned()),
+    ]
+}
+
+/// Mostly payloads of a few shapes, so that shapes are learned, and now and then anything.
+fn payloads() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let names = || prop::sample::subsequence(vec!["a", "b", "c", "o", "a b"], 0..=5).prop_shuffle();
+    let member = |name: &'static str| json_value().prop_map(move |value| format!("\"{name}\":{value}"));
+    let odd = names()
+        .prop_flat_map(move |names| names.into_iter().map(member).collect::<Vec<_>>())
+        .prop_map(|members| format!("{{{}}}", members.join(",")).into_bytes());
+    let usual =
+        (0..200i32, 0..3u8, "ok|idle|warning", any::<bool>(), 0..100u8).prop_map(|(n, scale, text, flag, o)| {
+            let a = match scale {
+                0 => format!("{n}"),
+                1 => format!("{}.{}", n / 10, n % 10),
+                _ => format!("{}.{:02}", n / 100, n % 100),
+            };
+            format!("{{\"a\":{a},\"b\":{n},\"c\":\"{text}\",\"flag\":{flag},\"o\":{{\"x\":{o},\"z\":[{o}]}}}}")
+                .into_bytes()
+        });
+    let rare = prop_oneof![
+        Just(b"".to_vec()),
+        Just(b"{\"a\":1".to_vec()),
+        Just(b"[1,2]".to_vec()),
+        Just(b"80".to_vec()),
+        Just(b" {} ".to_vec()),
+        Just(b"{\"a\":1,\"a\":2.5}".to_vec()),
+        Just(b"{\"o\":{\"x\":1},\"o\":{\"y\":2}}".to_vec()),
+        Just(b"{\"a\":\"\xff\"}".to_vec()),
+    ];
+    prop::collection::vec(prop_oneof![6 => usual, 3 => odd, 1 => rare], 1..60)
+}
+
+fn expression() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        4 => Just("a".to_owned()),
+        3 => Just("b".to_owned()),
+        2 => Just("c".to_owned()),
+        2 => Just("o.x".to_owned()),
+        1 => Just("o".to_owned()),
+        1 => Just("flag".to_owned()),
+        1 => Just("missing".to_owned()),
+        3 => "[0-9]{1,3}",
+        3 => "[0-9]{1,2}\\.[0-9]{1,2}",
+        1 => "'(ok|12|2.5|true|x)'",
+        1 => "TRUE|FALSE|NULL|2e0",
+        1 => "topic\\(\\)|topic\\([0-5]\\)|clientid\\(\\)|timestamp\\(\\)",
+    ];
+    leaf.prop_recursive(4, 24, 3, |inner| {
+        prop_oneof![
+            4 => (inner.clone(), "[-+*]", inner.clone()).prop_map(|(a, op, b)| format!("({a} {op} {b})")),
+            4 => (inner.clone(), "=|<>|<|<=|>|>=", inner.clone()).prop_map(|(a, op, b)| format!("({a} {op} {b})")),
+            3 => (inner.clone(), "AND|OR", inner.clone()).prop_map(|(a, op, b)| format!("({a} {op} {b})")),
+            1 => (inner.clone(), "/|%", inner.clone()).prop_map(|(a, op, b)| format!("({a} {op} {b})")),
+            1 => inner.clone().prop_map(|a| format!("(NOT {a})")),
+            1 => inner.clone().prop_map(|a| format!("(- {a})")),
+            1 => (
+                "isnull|isundefined|floor|upper|length|abs",
+                inner.clone()
+            ).prop_map(|(f, a)| format!("{f}({a})")),
+            1 => (inner.clone(), inner.clone(), inner).prop_map(|(a, b, c)| format!("CASE {a} WHEN {b} THEN {c} END")),
+        ]
+    })
+}
+
+fn dialects() -> impl Strategy<Value = Dialect> {
+    prop_oneof![Just(Dialect::Aws2016), Just(Dialect::Aws2015), Just(Dialect::Native)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn any_rule_over_any_payloads(
+        first in expression(),
+        second in expression(),
+        condition in proptest::option::of(expression()),
+        star in 0..4,
+        dialect in dialects(),
+        into_sink in any::<bool>(),
+        payloads in payloads(),
+        batch in 1..70usize,
+    ) {
+        let condition = condition.map(|c| format!(" WHERE {c}")).unwrap_or_default();
+        let sql = match star {
+            0 => format!("SELECT *, {first} AS r, {second} AS c FROM 'farm/#'{condition}"),
+            1 => format!("SELECT * FROM 'farm/#'{condition}"),
+            _ => format!("SELECT {first} AS r, {second} AS s, a FROM 'farm/#'{condition}"),
+        };
+        // What is no statement in a dialect is none of our business here.
+        if parse_statement(&sql, dialect).is_ok() {
+            // `*` is only in columns where columns are wanted.
+            let into_sink = into_sink || star == 0;
+            let rules = [rule(&sql, dialect, &["x/${a}/${topic(2)}/${c}"], into_sink)];
+            check(&rules, &payloads, batch);
+        }
+    }
+
+    #[test]
+    fn several_rules_share_a_batch(first in expression(), second in expression(), payloads in payloads()) {
+        let rules = [
+            rule(&format!("SELECT a + 1 AS n, {first} AS r FROM 'farm/#' WHERE b > 5"), Dialect::Aws2016, &[], true),
+            rule("SELECT * FROM 'farm/#'", Dialect::Native, &["t/${b}"], true),
+            rule(&format!("SELECT o.x AS x, {second} AS r FROM 'farm/#'"), Dialect::Aws2015, &[], false),
+            rule("SELECT newuuid() AS id, a FROM 'farm/#' WHERE a > 1.5", Dialect::Aws2016, &["${newuuid()}"], false),
+        ];
+        check(&rules, &payloads, 25);
+    }
+}
+
+fn numbered(count: usize, payload: impl Fn(usize) -> String) -> Vec<Vec<u8>> {
+    (0..count).map(|n| payload(n).into_bytes()).collect()
+}
+
+#[test]
+fn telemetry_runs_on_shapes_and_plans() {
+    let sql = "SELECT temperature * 1.8 + 32 AS f, humidity, topic(3) AS device FROM 'a/#' WHERE temperature > 50";
+    let payloads =
+        numbered(1000, |n| format!("{{\"temperature\":{}.{},\"humidity\":{},\"status\":\"ok\"}}", n % 100, n % 10, n));
+    check(&[rule(sql, Dialect::Aws2016, &[], true)], &payloads, 300);
+}
+
+#[test]
+fn the_text_of_rows_keeps_the_payload_as_it_was_spelt() {
+    let rules = [
+        rule("SELECT *, a + 1 AS b FROM 'x'", Dialect::Aws2016, &[], true),
+        rule("SELECT * FROM 'x'", Dialect::Aws2016, &[], true),
+        rule("SELECT a, s FROM 'x'", Dialect::Aws2016, &[], true),
+    ];
+    let payload = br#"{ "a" : 1.50, "b":{"x": [1E2]}, "s":"\u0041\n", "a":2.50 }"#;
+    let mut out = Vec::new();
+    Program::new(&rules).evaluate(&[Message::new("x", payload, 0)], &mut out);
+    let text = |rule: usize| String::from_utf8(out[rule].rows.json(0)).unwrap();
+    assert_eq!(
+        text(0),
+        r#"{"s":"\u0041\n","a":2.50,"b":3.50}"#
+            .replace("\"s\":\"\\u0041\\n\",\"a\":2.50", r#""s":"\u0041\n","a":2.50"#)
+    );
+    assert_eq!(text(1).as_bytes(), payload);
+    assert_eq!(text(2), r#"{"a":2.50,"s":"A\n"}"#);
+}
+
+#[test]
+fn what_a_row_is_does_not_depend_on_the_rows_beside_it() {
+    let rules = [rule("SELECT a, a * 1.5 AS p FROM 'x'", Dialect::Aws2016, &[], true)];
+    let payloads = [r#"{"a":1}"#, r#"{"a":1.25}"#, r#"{"a":2.0}"#, r#"{"a":0.123456789012}"#];
+    let json = |payloads: &[&str]| {
+        let messages: Vec<_> = payloads.iter().map(|p| Message::new("x", p.as_bytes(), 0)).collect();
+        let mut out = Vec::new();
+        Program::new(&rules).evaluate(&messages, &mut out);
+        (0..payloads.len()).map(|row| String::from_utf8(out[0].rows.json(row)).unwrap()).collect::<Vec<_>>()
+    };
+    let together = json(&payloads);
+    let alone: Vec<_> = payloads.iter().flat_map(|payload| json(&[payload])).collect();
+    assert_eq!(together, alone);
+    assert_eq!(together[..2], [r#"{"a":1,"p":1.5}"#, r#"{"a":1.25,"p":1.875}"#]);
+}
+
+#[test]
+fn a_payload_that_is_not_json_is_told_once_and_kept() {
+    let rules =
+        [rule("SELECT * FROM 'x'", Dialect::Native, &[], true), rule("SELECT a FROM 'x'", Dialect::Native, &[], true)];
+    let messages = [Message::new("x", b"{\"a\":1 \"b\":2}", 0), Message::new("x", b"{\"a\":1}", 0)];
+    let mut out = Vec::new();
+    Program::new(&rules).evaluate(&messages, &mut out);
+    let rejects: Vec<_> = out.iter().flat_map(|rows| &rows.rejects).collect();
+    assert_eq!(rejects.len(), 1);
+    assert_eq!(rejects[0].reason, "payload is not JSON: expected ',' or '}' at byte 7");
+    let raw: Vec<_> = out.iter().filter(|rows| matches!(rows.rows.body, Body::Raw(_))).collect();
+    assert_eq!(raw.len(), 1);
+    assert_eq!(raw[0].rows.json(0), messages[0].payload);
+}
+
+#[test]
+fn many_members_and_many_kinds_are_survived() {
+    let rules = [rule("SELECT *, a AS x FROM 'x' WHERE isUndefined(nothing)", Dialect::Aws2016, &[], true)];
+    let payloads = numbered(300, |n| {
+        let members: Vec<String> = (0..n % 40).map(|m| format!("\"m{}\":{}", (n * 7 + m) % 500, m)).collect();
+        let a = ["1", "\"x\"", "null", "[1]", "{}", "true", "1e30", "2.5"][n % 8];
+        format!("{{\"a\":{a}{}{}}}", if members.is_empty() { "" } else { "," }, members.join(","))
+    });
+    check(&rules, &payloads, 128);
+}
