@@ -1,6 +1,7 @@
 //! AND, OR and NOT where Undefined decides alone: DataFusion's are three-valued.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, cast::AsArray};
@@ -14,11 +15,26 @@ use datafusion_physical_expr::PhysicalExpr;
 use super::term::Logic;
 
 /// A strict AND or OR: null if a side is.
-#[derive(Debug, PartialEq, Eq, Hash)]
+#[derive(Debug, Eq)]
 pub(super) struct Strict {
     pub(super) logic: Logic,
     pub(super) left: Arc<dyn PhysicalExpr>,
     pub(super) right: Arc<dyn PhysicalExpr>,
+}
+
+// Derived, these would move the shared expressions.
+impl PartialEq for Strict {
+    fn eq(&self, other: &Self) -> bool {
+        self.logic == other.logic && self.left.eq(&other.left) && self.right.eq(&other.right)
+    }
+}
+
+impl Hash for Strict {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.logic.hash(state);
+        self.left.hash(state);
+        self.right.hash(state);
+    }
 }
 
 impl Strict {

@@ -54,11 +54,11 @@ impl TermSet {
         kinds: &[SlotKind],
         chosen: &[u32],
     ) -> Result<Vec<Option<Column>>, DataFusionError> {
-        let mut gathered: Vec<Gathered> =
+        let gathered: Vec<Gathered> =
             self.sources.iter().map(|source| gather(source, batch, kinds, chosen)).collect();
         let key: Vec<SourceKind> =
             gathered.iter().zip(&mut self.scales).map(|(gathered, sticky)| source_kind(gathered, sticky)).collect();
-        let plan = self.plan(key.clone());
+        let plan = self.plan(key);
         let inputs: Vec<ArrayRef> =
             plan.inputs.iter().map(|(source, form)| input(gathered.get(*source), *form, chosen.len())).collect();
         let options = RecordBatchOptions::new().with_row_count(Some(chosen.len()));
@@ -71,20 +71,11 @@ impl TermSet {
                 Output::Constant(value) => Some(Column::dynamic(vec![value.clone(); chosen.len()])),
                 Output::Boolean(expr) => Some(boolean(expr, &rows)?),
                 Output::Number { expr, scale, own } => Some(number(expr, &rows, *scale, own, &gathered)?),
-                Output::Source(_) => None,
+                Output::Source(source) => {
+                    let values = gathered.get(*source);
+                    values.and_then(|values| values.column(self.sources.get(*source), batch, kinds, chosen))
+                }
             });
-        }
-        // Sources are given away last: the expressions above look at them too.
-        for (output, column) in plan.outputs.iter().zip(&mut columns) {
-            if let Output::Source(source) = output {
-                let shared = plan.outputs.iter().filter(|o| matches!(o, Output::Source(s) if s == source)).count() > 1;
-                let path = self.sources.get(*source);
-                *column = match gathered.get_mut(*source) {
-                    Some(values) if shared => values.clone_column(path, batch, kinds, chosen),
-                    Some(values) => std::mem::take(values).into_column(path, batch, kinds, chosen),
-                    None => None,
-                };
-            }
         }
         Ok(columns)
     }

@@ -10,7 +10,6 @@ use crate::message::Message;
 use crate::shred::{Payloads, RawNumbers, SlotKind, Tag};
 
 /// What a source holds for the chosen rows.
-#[derive(Clone, Default)]
 pub(super) enum Gathered {
     Numbers(RawNumbers),
     /// Whole numbers that fit 64 bits by what they are.
@@ -20,7 +19,6 @@ pub(super) enum Gathered {
     Boolean(BooleanArray, bool),
     Missing(bool),
     /// What only a path passed on as it is can be.
-    #[default]
     Other,
 }
 
@@ -95,8 +93,8 @@ fn level_of(topic: &str, level: usize) -> Option<&str> {
 
 impl Gathered {
     /// The source as a column of its own.
-    pub(super) fn into_column(
-        self,
+    pub(super) fn column(
+        &self,
         source: Option<&Source>,
         batch: &Batch<'_>,
         kinds: &[SlotKind],
@@ -107,15 +105,19 @@ impl Gathered {
             _ => None,
         };
         Some(match self {
-            Self::Numbers(numbers) => numbers.into_column(),
+            Self::Numbers(numbers) => numbers.column(),
             Self::Time(numbers) => {
                 let (values, nulls) = numbers.at_scale(0);
                 Column::of(ColumnData::Int64(Int64Array::new(values, nulls)))
             }
-            Self::Text(texts, null) => Column { data: ColumnData::String(texts), json_null: json_null(null) },
-            Self::Boolean(values, null) => Column { data: ColumnData::Boolean(values), json_null: json_null(null) },
+            Self::Text(texts, null) => {
+                Column { data: ColumnData::String(texts.clone()), json_null: json_null(*null) }
+            }
+            Self::Boolean(values, null) => {
+                Column { data: ColumnData::Boolean(values.clone()), json_null: json_null(*null) }
+            }
             Self::Missing(null) => {
-                Column { data: ColumnData::Boolean(BooleanArray::new_null(chosen.len())), json_null: json_null(null) }
+                Column { data: ColumnData::Boolean(BooleanArray::new_null(chosen.len())), json_null: json_null(*null) }
             }
             Self::Other => match source {
                 Some(Source::Path(slot)) => {
@@ -126,16 +128,5 @@ impl Gathered {
                 _ => return None,
             },
         })
-    }
-
-    /// The same, when the source is wanted once more.
-    pub(super) fn clone_column(
-        &self,
-        source: Option<&Source>,
-        batch: &Batch<'_>,
-        kinds: &[SlotKind],
-        chosen: &[u32],
-    ) -> Option<Column> {
-        self.clone().into_column(source, batch, kinds, chosen)
     }
 }

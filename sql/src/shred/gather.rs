@@ -142,7 +142,7 @@ impl<'a> Cells<'a> {
     pub(crate) fn column(&self, kind: SlotKind, payloads: &dyn Payloads, dialect: Dialect) -> Column {
         let data = match kind {
             SlotKind::Number => match self.numbers(dialect) {
-                Some(numbers) => return numbers.into_column(),
+                Some(numbers) => return numbers.column(),
                 None => self.dynamic(payloads, dialect),
             },
             SlotKind::Missing => ColumnData::Boolean(BooleanArray::new_null(self.len())),
@@ -165,7 +165,6 @@ impl<'a> Cells<'a> {
 }
 
 /// Numbers of a column, each at its own scale.
-#[derive(Clone)]
 pub(crate) struct RawNumbers {
     mantissas: Vec<i64>,
     scales: Vec<u8>,
@@ -258,7 +257,7 @@ impl RawNumbers {
     }
 
     /// The numbers as a column.
-    pub(crate) fn into_column(self) -> Column {
+    pub(crate) fn column(&self) -> Column {
         let scale = self.max_scale;
         let rows = self.mantissas.len();
         let (values, nulls) = self.wide_at_scale(scale);
@@ -270,7 +269,7 @@ impl RawNumbers {
         });
         let data_type = DataType::Decimal128(NUMBER_PRECISION, scale as i8);
         let values = Decimal128Array::new(values, nulls).with_data_type(data_type);
-        let scales = (self.min_scale < self.max_scale).then(|| self.scales.into());
+        let scales = (self.min_scale < self.max_scale).then(|| self.scales.as_slice().into());
         Column { data: ColumnData::Number { values, scales }, json_null }
     }
 }

@@ -123,8 +123,8 @@ impl Shredder {
         self.rows.clear();
         self.mistakes.clear();
         self.groups.clear();
-        let group = self.groups.of_row(&[]);
-        self.rows.resize(count, Row { cells: 0, layout: 0, group, whole: Whole::Object });
+        (0..count).for_each(|_| self.groups.of_row(&[]));
+        self.rows.resize(count, Row { cells: 0, layout: Layouts::EMPTY, whole: Whole::Object });
     }
 
     fn reserve(&mut self, cells: usize) {
