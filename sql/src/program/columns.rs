@@ -361,8 +361,11 @@ impl Exprs {
     }
 }
 
+/// Expressions by the member they give.
+type Named<'r> = Vec<(Arc<str>, &'r Expr)>;
+
 /// What `*` does, and the named items besides it. `None`: only the reference can do this SELECT.
-fn items(rule: &Rule) -> Option<(Star, Vec<(Arc<str>, &Expr)>)> {
+fn items(rule: &Rule) -> Option<(Star, Named<'_>)> {
     if let Some(windowed) = &rule.windowed {
         static EVERY: Expr =
             Expr { kind: ExprKind::Literal(Value::Bool(true)), span: crate::ast::Span { start: 0, end: 0 } };
@@ -382,7 +385,7 @@ fn items(rule: &Rule) -> Option<(Star, Vec<(Arc<str>, &Expr)>)> {
         star_and_names(&rule.select.items)?;
     }
     let named = list.iter().filter_map(|item| Some((item.alias.as_deref()?, &item.expr)));
-    let mut simple: Vec<(Arc<str>, &Expr)> = Vec::new();
+    let mut simple: Named<'_> = Vec::new();
     for (alias, expr) in named {
         let [name] = alias else { return None };
         if simple.iter().any(|(known, _)| known == name) {

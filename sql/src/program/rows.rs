@@ -8,10 +8,9 @@ use super::json::splice;
 use super::{Body, Rows};
 use crate::ast::Dialect;
 use crate::column::Column;
-use crate::eval::{self, Scope};
+use crate::eval;
 use crate::json::write_string;
 use crate::message::Message;
-use crate::rule::Rule;
 use crate::value::{Object, Value};
 
 /// What the JSON text of rows is made from besides the columns.
@@ -30,26 +29,20 @@ impl Rows {
         Self { messages, body, templates: Vec::new(), dialect, original }
     }
 
-    /// Rows of a windowed rule, made from the values of its SELECT items by dotted name. The rows are their own
-    /// messages, numbered from 0. Templates see the row as they would a payload, since there is none.
-    pub fn from_members(rows: Vec<Vec<(Vec<Arc<str>>, Value)>>, rule: &Rule) -> Self {
+    /// Rows of a windowed rule, made from the values of its SELECT items by dotted name, with the texts of its action
+    /// templates. The rows are their own messages, numbered from 0.
+    pub fn from_members(
+        rows: Vec<Vec<(Vec<Arc<str>>, Value)>>,
+        templates: Vec<Vec<Option<String>>>,
+        dialect: Dialect,
+    ) -> Self {
         let objects: Vec<Object> = rows
             .into_iter()
             .map(|members| eval::assemble(members.iter().map(|(path, value)| (path.as_slice(), value.clone()))))
             .collect();
-        let templates = rule.templates();
-        let texts = templates.into_iter().map(|template| {
-            let text = |object: &Object| {
-                let message = Message::new("", b"", 0);
-                let scope = Scope::new(&message, rule.dialect).with_payload(Ok(Value::object(object.clone())));
-                eval::template(template, &scope).ok()
-            };
-            objects.iter().map(text).collect()
-        });
-        let templates = texts.collect();
         let messages = (0..objects.len() as u32).collect();
         let body = Body::Members(columns_of(&objects));
-        Self { messages, body, templates, dialect: rule.dialect, original: Original::None }
+        Self { messages, body, templates, dialect, original: Original::None }
     }
 
     /// Number of rows.

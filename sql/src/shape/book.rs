@@ -23,7 +23,7 @@ const MAX_PATIENCE: u32 = 1024;
 #[derive(Debug)]
 pub(crate) struct Shapes {
     /// Those read often move to the front.
-    shapes: Vec<Box<Shape>>,
+    shapes: Vec<Shape>,
     candidates: HashMap<u64, u8, ahash::RandomState>,
     credit: u32,
     hits: u32,
@@ -74,7 +74,7 @@ impl Shapes {
         }
         let place = found.saturating_sub(1);
         self.shapes.swap(found, place);
-        self.shapes.get(place).map(|shape| (&**shape, width))
+        self.shapes.get(place).map(|shape| (shape, width))
     }
 
     /// Tells of a payload without duplicate members that the general path accepted.
@@ -108,7 +108,7 @@ impl Shapes {
         if let Some(shape) = Shape::learn(payload, tape, assignments, width, layout) {
             self.max_width = self.max_width.max(shape.width);
             self.shapes.truncate(MAX_SHAPES - 1);
-            self.shapes.push(Box::new(shape));
+            self.shapes.push(shape);
         }
     }
 

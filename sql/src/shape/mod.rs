@@ -14,7 +14,7 @@ mod read;
 
 pub(crate) use book::Shapes;
 pub(crate) use learn::Assignment;
-pub(crate) use read::{Shape, Width};
+pub(crate) use read::Width;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,8 @@
 
 use proptest::prelude::*;
 
-use super::{Assignment, Shape};
+use super::Assignment;
+use super::read::Shape;
 use crate::scan::{Tape, scan};
 use crate::shred::{Cell, cell_of};
 

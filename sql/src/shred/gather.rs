@@ -280,6 +280,7 @@ fn powers_to(scale: u8) -> [i128; 32] {
 }
 
 #[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "five bits are below 32")]
 fn power_at<T: Copy>(powers: &[T; 32], own: u8) -> T {
     powers[usize::from(own & 31)]
 }

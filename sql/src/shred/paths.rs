@@ -57,11 +57,6 @@ impl Paths {
         self.all.len()
     }
 
-    /// All of them by number.
-    pub(crate) fn all(&self) -> &[Vec<Arc<str>>] {
-        &self.all
-    }
-
     /// Which nodes of a scanned object stand at which path. The last of duplicate members wins.
     pub(crate) fn assign(&self, payload: &[u8], tape: &Tape, assignments: &mut Vec<Assignment>) {
         if let Some(root) = self.nodes.first()
