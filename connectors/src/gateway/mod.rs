@@ -36,7 +36,7 @@ use crossbeam_channel::Sender;
 use hedgerow_storage::log::{Appender, Batch, Class, Epoch, Log, ReadError};
 use hedgerow_storage::table::{Store, StoreError};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 mod config;
 mod connection;
@@ -159,7 +159,9 @@ pub struct Gateway {
     store: Store,
     address: SocketAddr,
     accept: tokio::task::JoinHandle<()>,
-    sync: tokio::task::JoinHandle<()>,
+    sync: Mutex<Option<tokio::task::JoinHandle<()>>>,
+    /// Tells `sync` to end.
+    stop_sync: watch::Sender<bool>,
     delivery: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -209,9 +211,10 @@ impl Gateway {
         let thread = thread.map_err(GatewayError::Thread)?;
         let accept = runtime.spawn(listener::accept(Arc::clone(&shared), listener));
         let every = Duration::from_millis(shared.config.delivery_sync_ms.max(1));
-        let sync = runtime.spawn(keep_synced(store.clone(), every));
+        let stop_sync = watch::Sender::new(false);
+        let sync = Mutex::new(Some(runtime.spawn(keep_synced(store.clone(), every, stop_sync.subscribe()))));
         tracing::info!(%address, sessions = shared.registry.len(), "MQTT gateway listens");
-        Ok(Self { shared, store, address, accept, sync, delivery: Mutex::new(Some(thread)) })
+        Ok(Self { shared, store, address, accept, sync, stop_sync, delivery: Mutex::new(Some(thread)) })
     }
 
     /// Where it listens.
@@ -255,7 +258,12 @@ impl Gateway {
             tracing::warn!("connections did not end in time; their clients find out by themselves");
         }
         shared.order(Order::Stop);
-        self.sync.abort();
+        self.stop_sync.send_replace(true);
+        let sync = lock(&self.sync).take();
+        if let Some(sync) = sync {
+            // A sync under way holds the store: it is free to be opened again only after that.
+            let _ = sync.await;
+        }
         let thread = lock(&self.delivery).take();
         let store = self.store.clone();
         let ended = tokio::task::spawn_blocking(move || {
@@ -276,7 +284,7 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::Release);
         self.accept.abort();
-        self.sync.abort();
+        self.stop_sync.send_replace(true);
         self.shared.registry.dismiss_all(Reject::ShuttingDown);
         self.shared.order(Order::Stop);
     }
@@ -314,11 +322,14 @@ fn listen(address: SocketAddr, runtime: &tokio::runtime::Handle) -> Result<(TcpL
     Ok((TcpListener::from_std(listener).map_err(failed)?, bound))
 }
 
-async fn keep_synced(store: Store, every: Duration) {
+async fn keep_synced(store: Store, every: Duration, mut stop: watch::Receiver<bool>) {
     let mut clock = tokio::time::interval(every);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        clock.tick().await;
+        tokio::select! {
+            _ = clock.tick() => {}
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
         let store = store.clone();
         // A failed sync is sticky in the store: the delivery thread meets it at its next commit, and says so.
         let _ = tokio::task::spawn_blocking(move || store.sync()).await;

@@ -116,6 +116,7 @@ async fn a_crash_loses_nothing_that_was_not_acknowledged_by_the_subscriber() {
     let (mut publisher, _) = server.v4("p", true).await;
     publisher.publish_1("t", 1, "before").await;
     assert_eq!(raw.take().await.payload, "before");
+    raw.ping().await;
     until("the session is on disk", || server.metrics().sessions.get() == 2).await;
     server.restart().await;
     let copy = tempfile::tempdir().unwrap();
