@@ -26,8 +26,9 @@ async fn pub_and_sub_in_both_versions_and_every_qos() {
             })
             .await;
             let payloads = (0..500).map(|at| at.to_string().into_bytes()).collect();
-            let published = client::publish(&config, "farm/é", qos, Source::Payloads(payloads)).await.unwrap();
-            assert_eq!(published, 500);
+            let published = client::publish(&config, "farm/é", qos, Source::Payloads(payloads)).await;
+            let rejects = Reject::ALL.map(|reason| (reason.label(), server.metrics().rejected(reason)));
+            assert!(matches!(published, Ok(500)), "{protocol:?} QoS {qos}: {published:?}, {rejects:?}");
             let (got, out) = subscriber.await.unwrap();
             assert_eq!(got.unwrap(), 500);
             let expected: String = (0..500).map(|at| format!("farm/é {at}\n")).collect();
