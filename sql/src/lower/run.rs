@@ -54,8 +54,7 @@ impl TermSet {
         kinds: &[SlotKind],
         chosen: &[u32],
     ) -> Result<Vec<Option<Column>>, DataFusionError> {
-        let gathered: Vec<Gathered> =
-            self.sources.iter().map(|source| gather(source, batch, kinds, chosen)).collect();
+        let gathered: Vec<Gathered> = self.sources.iter().map(|source| gather(source, batch, kinds, chosen)).collect();
         let key: Vec<SourceKind> =
             gathered.iter().zip(&mut self.scales).map(|(gathered, sticky)| source_kind(gathered, sticky)).collect();
         let plan = self.plan(key);

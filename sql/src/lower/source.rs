@@ -110,9 +110,7 @@ impl Gathered {
                 let (values, nulls) = numbers.at_scale(0);
                 Column::of(ColumnData::Int64(Int64Array::new(values, nulls)))
             }
-            Self::Text(texts, null) => {
-                Column { data: ColumnData::String(texts.clone()), json_null: json_null(*null) }
-            }
+            Self::Text(texts, null) => Column { data: ColumnData::String(texts.clone()), json_null: json_null(*null) },
             Self::Boolean(values, null) => {
                 Column { data: ColumnData::Boolean(values.clone()), json_null: json_null(*null) }
             }

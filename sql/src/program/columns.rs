@@ -18,6 +18,7 @@ use crate::eval::Failure;
 use crate::functions::{self, Purity};
 use crate::lower::{Batch, Resolver, TermSet, true_rows};
 use crate::rule::Rule;
+use crate::scan::ScanError;
 use crate::shred::{Group, Paths, SlotKind, Tag, Whole};
 use crate::value::Value;
 
@@ -170,7 +171,11 @@ impl ColumnRule {
             .mistakes()
             .iter()
             .filter(|(row, _)| told.get_mut(*row as usize).is_some_and(|told| !std::mem::replace(told, true)));
-        untold.map(|(row, error)| Reject { message: *row, reason: format!("payload is not JSON: {error}") }).collect()
+        let reason = |error: &ScanError| match error {
+            ScanError::Members { .. } => error.to_string(),
+            error => format!("payload is not JSON: {error}"),
+        };
+        untold.map(|(row, error)| Reject { message: *row, reason: reason(error) }).collect()
     }
 
     fn count_undefined(&self, batch: &Batch<'_>) -> Vec<(String, u64, u64)> {

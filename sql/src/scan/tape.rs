@@ -42,6 +42,12 @@ pub enum ScanError {
         /// Position from 0.
         at: usize,
     },
+    /// More top-level members than there can be columns.
+    #[error("the payload has more than {limit} members; it is kept as a whole, not in columns")]
+    Members {
+        /// How many there may be.
+        limit: usize,
+    },
     /// More than 4 GiB.
     #[error("longer than 4 GiB")]
     TooLong,

@@ -12,7 +12,7 @@ type Map<K> = HashMap<K, u32, ahash::RandomState>;
 const MAX_NAMES: usize = 8192;
 const MAX_LAYOUTS: usize = 1024;
 /// Members of one payload that get a cell; more are read only as part of the whole.
-const MAX_MEMBERS: usize = 16 * 1024;
+pub(super) const MAX_MEMBERS: usize = 16 * 1024;
 
 /// The lists of top-level members seen.
 #[derive(Debug)]

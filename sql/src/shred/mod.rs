@@ -25,7 +25,7 @@ pub(crate) use groups::{Group, SlotKind};
 pub(crate) use paths::Paths;
 
 use groups::Groups;
-use layouts::Layouts;
+use layouts::{Layouts, MAX_MEMBERS};
 
 /// Cells that a batch may have; what does not fit waits for the next one.
 const MAX_CELLS: usize = 1 << 20;
@@ -36,6 +36,8 @@ const MAX_BYTES: usize = 256 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Whole {
     Object,
+    /// An object with more top-level members than get a cell; its paths have theirs all the same.
+    WideObject,
     Array,
     /// A bare text, number, boolean or null.
     Scalar,
@@ -137,12 +139,17 @@ impl Shredder {
     fn read_any(&mut self, payload: &[u8], used: usize) -> (Row, usize) {
         self.assignments.clear();
         let fixed = self.paths.len();
-        let (whole, mut width, mut layout) = (self.scan(payload), fixed, Layouts::EMPTY);
+        let (mut whole, mut width, mut layout) = (self.scan(payload), fixed, Layouts::EMPTY);
         if whole == Whole::Object {
             self.paths.assign(payload, &self.tape, &mut self.assignments);
             if self.all_members {
                 layout = self.layouts.assign(payload, &self.tape, fixed, &mut self.assignments);
-                width += self.layouts.names(layout).len();
+                let members = self.layouts.names(layout).len();
+                width += members;
+                if members >= MAX_MEMBERS {
+                    whole = Whole::WideObject;
+                    self.mistakes.push((self.rows.len() as u32, ScanError::Members { limit: MAX_MEMBERS }));
+                }
             }
         }
         self.reserve(used + width);
