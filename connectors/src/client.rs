@@ -9,6 +9,10 @@ use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::v5;
 use serde_json::value::RawValue;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+use tokio::sync::Semaphore;
+
+/// Messages between being read and being acknowledged.
+const WINDOW: u32 = 256;
 
 /// The protocol version to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -128,28 +132,40 @@ pub enum Format {
 pub async fn publish(config: &ClientConfig, topic: &str, qos: u8, mut source: Source<'_>) -> Result<u64, ClientError> {
     hedgerow_sql::topic::validate_topic(topic).map_err(|error| ClientError::Usage(format!("'{topic}': {error}")))?;
     let mut link = Link::open(config, "pub", qos)?;
-    let (mut handed_over, mut done, mut ended) = (0, 0, false);
     let sender = link.sender.clone();
-    while !(ended && done == handed_over) {
-        tokio::select! {
-            // At most a window's worth between reading and acknowledgement.
-            payload = source.next(), if !ended && handed_over - done < 256 => match payload? {
-                Some(payload) => {
-                    sender.publish(topic, qos, payload).await.map_err(|reason| link.lost(reason))?;
-                    handed_over += 1;
-                }
-                None => ended = true,
-            },
-            happened = link.next() => match happened? {
-                Happened::Sent if qos == 0 => done += 1,
-                Happened::Done if qos > 0 => done += 1,
-                Happened::Rejected(reason) => return Err(ClientError::Rejected(reason)),
-                _ => {}
-            },
+    let window = Semaphore::new(WINDOW as usize);
+    let feeding = async {
+        let mut count = 0;
+        while let Some(payload) = source.next().await? {
+            if let Ok(place) = window.acquire().await {
+                place.forget();
+            }
+            let lost = |reason| ClientError::Connection { host: config.host.clone(), port: config.port, reason };
+            sender.publish(topic, qos, payload).await.map_err(lost)?;
+            count += 1;
         }
-    }
+        // All places are free again when all messages are done.
+        let _all = window.acquire_many(WINDOW).await;
+        Ok::<u64, ClientError>(count)
+    };
+    // The library's loop may not be interrupted while it connects: it would begin again, with the same client id.
+    let serving = async {
+        loop {
+            match link.next().await {
+                Ok(Happened::Sent) if qos == 0 => window.add_permits(1),
+                Ok(Happened::Done) if qos > 0 => window.add_permits(1),
+                Ok(Happened::Rejected(reason)) => return ClientError::Rejected(reason),
+                Ok(_) => {}
+                Err(error) => return error,
+            }
+        }
+    };
+    let count = tokio::select! {
+        count = feeding => count?,
+        error = serving => return Err(error),
+    };
     link.leave().await;
-    Ok(done)
+    Ok(count)
 }
 
 /// Subscribes, and writes what comes to `output`, until `limit` messages have come, or for ever.
