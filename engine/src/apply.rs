@@ -1,0 +1,326 @@
+//! Applying rule files: what has to change in the catalog so that it says what the files say.
+//!
+//! Declarative and atomic: same text is a no-op, changed text replaces, a rule whose file is gone is dropped, but never a
+//! table, a sink or their data. All of it is one change set, one position of the log; a broken file changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hedgerow_sql::diagnostic::{Diagnostic, Severity};
+use hedgerow_sql::rule::{Rule, Statement, TableDef, Target};
+
+use crate::catalog::{Catalog, Change, ChangeSet, Definition, Form, Kind};
+use crate::operators::window::same_shape;
+
+/// A rule file: its name (the extension decides the language) and its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleFile {
+    /// Path as the user knows it; `.json` is an AWS document, anything else native.
+    pub name: String,
+    /// Content.
+    pub text: String,
+}
+
+/// What is wrong with a file, and its warnings.
+#[derive(Clone, Debug)]
+pub struct FileDiagnostics {
+    /// The file.
+    pub file: RuleFile,
+    /// In the order of the text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// What applying would do.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// The changes, in order; empty when nothing is to be done.
+    pub changes: Vec<Change>,
+    /// One line for people each: `create rule x`, `replace sink y`, `drop rule z`, `discard the open windows of rule x`.
+    pub summary: Vec<String>,
+    /// Warnings.
+    pub warnings: Vec<FileDiagnostics>,
+}
+
+impl Plan {
+    /// The change set, or `None` when there is nothing to do.
+    pub fn change_set(self, owner: &str) -> Option<ChangeSet> {
+        (!self.changes.is_empty()).then(|| ChangeSet::new(owner, self.changes))
+    }
+}
+
+/// A statement and where it comes from.
+struct Found {
+    file: usize,
+    form: Form,
+    text: Arc<str>,
+    statement: Statement,
+}
+
+/// Compares files with the catalog.
+///
+/// With `prune`, rules of `owner` that are in none of the files are dropped.
+///
+/// # Errors
+/// The mistakes of all files, together with their warnings.
+pub fn plan(catalog: &Catalog, owner: &str, files: &[RuleFile], prune: bool) -> Result<Plan, Vec<FileDiagnostics>> {
+    let mut diagnostics: Vec<Vec<Diagnostic>> = files.iter().map(|_| Vec::new()).collect();
+    let mut found = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        match parse(file) {
+            Ok(statements) => found.extend(statements.into_iter().map(|(form, text, statement)| Found {
+                file: index,
+                form,
+                text,
+                statement,
+            })),
+            Err(mistakes) => report(&mut diagnostics, index, mistakes),
+        }
+    }
+    let mut plan = Plan::default();
+    let implicit = implicit_tables(catalog, &found);
+    let mut names: BTreeMap<(Kind, Arc<str>), usize> = BTreeMap::new();
+    for item in found.iter().chain(&implicit) {
+        let mut mistakes = Vec::new();
+        step(catalog, owner, item, &mut names, &mut plan, &mut mistakes);
+        report(&mut diagnostics, item.file, mistakes);
+    }
+    for item in &found {
+        if let Statement::Rule(rule) = &item.statement {
+            let view = View { catalog, found: &found, implicit: &implicit };
+            let mistakes = hedgerow_sql::analyze::check(rule, &view);
+            report(&mut diagnostics, item.file, mistakes);
+        }
+    }
+    if prune {
+        drop_missing(catalog, owner, &names, &mut plan);
+    }
+    plan.changes.sort_by_key(|change| matches!(change, Change::Drop { .. }));
+    let reports: Vec<FileDiagnostics> = files
+        .iter()
+        .zip(diagnostics)
+        .filter(|(_, diagnostics)| !diagnostics.is_empty())
+        .map(|(file, diagnostics)| FileDiagnostics { file: file.clone(), diagnostics })
+        .collect();
+    let refused = reports.iter().flat_map(|report| &report.diagnostics).any(|one| one.severity == Severity::Error);
+    if refused {
+        return Err(reports);
+    }
+    plan.warnings = reports;
+    Ok(plan)
+}
+
+fn report(diagnostics: &mut [Vec<Diagnostic>], file: usize, mistakes: Vec<Diagnostic>) {
+    if let Some(of_file) = diagnostics.get_mut(file) {
+        of_file.extend(mistakes);
+    }
+}
+
+type Parsed = Vec<(Form, Arc<str>, Statement)>;
+
+fn parse(file: &RuleFile) -> Result<Parsed, Vec<Diagnostic>> {
+    if file.name.ends_with(".json") {
+        let stem = file.name.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
+        let rule = hedgerow_sql::parse::parse_document(stem, &file.text)?;
+        return Ok(vec![(Form::Document, Arc::clone(&rule.text), Statement::Rule(rule))]);
+    }
+    let statements = hedgerow_sql::parse::parse_file(&file.text)?;
+    Ok(statements.into_iter().map(|statement| (Form::Native, text_of(&statement), statement)).collect())
+}
+
+fn text_of(statement: &Statement) -> Arc<str> {
+    match statement {
+        Statement::Table(table) => Arc::clone(&table.text),
+        Statement::Sink(sink) => Arc::clone(&sink.text),
+        Statement::Rule(rule) => Arc::clone(&rule.text),
+        Statement::Drop { .. } => "".into(),
+    }
+}
+
+/// The change that one statement asks for.
+fn step(
+    catalog: &Catalog,
+    owner: &str,
+    item: &Found,
+    names: &mut BTreeMap<(Kind, Arc<str>), usize>,
+    plan: &mut Plan,
+    mistakes: &mut Vec<Diagnostic>,
+) {
+    let (kind, name) = match &item.statement {
+        Statement::Table(table) => (Kind::Table, &table.name),
+        Statement::Sink(sink) => (Kind::Sink, &sink.name),
+        Statement::Rule(rule) => (Kind::Rule, &rule.name),
+        Statement::Drop { kind, name, if_exists } => {
+            let kind = Kind::from(*kind);
+            match catalog.get(kind, name) {
+                Some(_) => {
+                    plan.changes.push(Change::Drop { kind, name: name.to_string() });
+                    plan.summary.push(format!("drop {kind} {name}"));
+                }
+                None if *if_exists => {}
+                None => mistakes.push(Diagnostic::error(format!("there is no {kind} {name:?} to drop"))),
+            }
+            return;
+        }
+    };
+    if names.insert((kind, Arc::clone(name)), item.file).is_some() {
+        mistakes.push(Diagnostic::error(format!("{kind} {name:?} is created twice: give one of them another name")));
+        return;
+    }
+    let clash = match kind {
+        Kind::Table => catalog.get(Kind::Sink, name).map(|_| Kind::Sink),
+        Kind::Sink => catalog.get(Kind::Table, name).map(|_| Kind::Table),
+        Kind::Rule => None,
+    };
+    if let Some(other) = clash {
+        let message = format!("there is a {other} {name:?} already: tables and sinks share their names");
+        mistakes.push(Diagnostic::error(message));
+        return;
+    }
+    let put = || Change::Put { kind, name: name.to_string(), form: item.form, text: item.text.to_string() };
+    match catalog.get(kind, name) {
+        None => {
+            plan.changes.push(put());
+            plan.summary.push(format!("create {kind} {name}"));
+        }
+        Some(object) if object.text == item.text && object.form == item.form => {}
+        Some(object) if kind == Kind::Rule && *object.owner != *owner => {
+            let message = format!(
+                "rule {name:?} belongs to {:?}: drop it there first, or give this one another name",
+                object.owner
+            );
+            mistakes.push(Diagnostic::error(message));
+        }
+        Some(object) => {
+            if let Some(refusal) = incompatible(&object.definition, &item.statement) {
+                mistakes.push(Diagnostic::error(refusal));
+                return;
+            }
+            plan.changes.push(put());
+            plan.summary.push(format!("replace {kind} {name}"));
+            if loses_windows(&object.definition, &item.statement) {
+                plan.summary.push(format!("discard the open windows of rule {name}"));
+            }
+        }
+    }
+}
+
+fn loses_windows(old: &Definition, new: &Statement) -> bool {
+    match (old, new) {
+        (Definition::Rule(old), Statement::Rule(new)) => {
+            old.windowed.is_some() && !same_shape(&new.windowed, &old.windowed)
+        }
+        _ => false,
+    }
+}
+
+/// Why a table cannot become another one while it holds rows.
+fn incompatible(old: &Definition, new: &Statement) -> Option<String> {
+    let (Definition::Table(old), Statement::Table(new)) = (old, new) else { return None };
+    let key = |table: &TableDef| (table.hash.to_string(), table.range.as_ref().map(ToString::to_string));
+    let name = &new.name;
+    if key(old) != key(new) {
+        return Some(format!(
+            "table {name:?} holds rows under another PRIMARY KEY: create a table of another name, or DROP TABLE {name} first"
+        ));
+    }
+    let changed = old.columns.iter().find(|column| !new.columns.contains(column))?;
+    Some(format!(
+        "column {:?} of table {name:?} was dropped or has another type, but the table holds rows: keep it, or DROP TABLE {name} first",
+        changed.name
+    ))
+}
+
+/// Rules of `owner` whose file is gone.
+fn drop_missing(catalog: &Catalog, owner: &str, names: &BTreeMap<(Kind, Arc<str>), usize>, plan: &mut Plan) {
+    for (kind, name, object) in catalog.iter() {
+        if kind == Kind::Rule && *object.owner == *owner && !names.contains_key(&(kind, Arc::clone(name))) {
+            plan.changes.push(Change::Drop { kind, name: name.to_string() });
+            plan.summary.push(format!("drop rule {name}"));
+            if matches!(&object.definition, Definition::Rule(rule) if rule.windowed.is_some()) {
+                plan.summary.push(format!("discard the open windows of rule {name}"));
+            }
+        }
+    }
+}
+
+/// Tables that `dynamoDB` actions name and nobody creates: they get the key columns that the action gives them.
+fn implicit_tables(catalog: &Catalog, found: &[Found]) -> Vec<Found> {
+    let mut tables: BTreeMap<Arc<str>, Found> = BTreeMap::new();
+    for item in found {
+        let Statement::Rule(rule) = &item.statement else { continue };
+        for target in targets(rule) {
+            let Target::Item(item_target) = target else { continue };
+            let known = catalog.get(Kind::Table, &item_target.table).is_some()
+                || found.iter().any(|other| matches!(&other.statement, Statement::Table(table) if table.name == item_target.table));
+            if known || tables.contains_key(&item_target.table) {
+                continue;
+            }
+            let text = implicit_text(item_target);
+            if let Ok(mut statements) = hedgerow_sql::parse::parse_file(&text)
+                && let Some(statement) = statements.pop()
+            {
+                let text = text_of(&statement);
+                tables.insert(
+                    Arc::clone(&item_target.table),
+                    Found { file: item.file, form: Form::Native, text, statement },
+                );
+            }
+        }
+    }
+    tables.into_values().collect()
+}
+
+fn targets(rule: &Rule) -> impl Iterator<Item = &Target> {
+    rule.actions.iter().chain(&rule.error_action).map(|action| &action.target)
+}
+
+fn implicit_text(item: &hedgerow_sql::rule::ItemTarget) -> String {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let keys: Vec<_> = [Some(&item.hash), item.range.as_ref()].into_iter().flatten().collect();
+    let columns: Vec<String> = keys
+        .iter()
+        .map(|key| format!("{} {}", quoted(&key.field), if key.number { "DOUBLE" } else { "VARCHAR" }))
+        .collect();
+    let names: Vec<String> = keys.iter().map(|key| quoted(&key.field)).collect();
+    format!(
+        "CREATE TABLE {} ({}, PRIMARY KEY ({}))",
+        quoted(&item.table),
+        columns.join(", "),
+        names.join(", ")
+    )
+}
+
+/// The catalog as it will be, for checking rules against it.
+struct View<'a> {
+    catalog: &'a Catalog,
+    found: &'a [Found],
+    implicit: &'a [Found],
+}
+
+impl hedgerow_sql::analyze::CatalogView for View<'_> {
+    fn table(&self, name: &str) -> Option<TableDef> {
+        let new = self.found.iter().chain(self.implicit).find_map(|item| match &item.statement {
+            Statement::Table(table) if *table.name == *name => Some(table.clone()),
+            _ => None,
+        });
+        new.or_else(|| match &self.catalog.get(Kind::Table, name)?.definition {
+            Definition::Table(table) => Some(TableDef::clone(table)),
+            _ => None,
+        })
+    }
+
+    fn has_sink(&self, name: &str) -> bool {
+        let is_new = |item: &Found| matches!(&item.statement, Statement::Sink(sink) if *sink.name == *name);
+        self.catalog.get(Kind::Sink, name).is_some() || self.found.iter().any(is_new)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let new = self.found.iter().chain(self.implicit).filter_map(|item| match &item.statement {
+            Statement::Table(table) => Some(table.name.to_string()),
+            Statement::Sink(sink) => Some(sink.name.to_string()),
+            _ => None,
+        });
+        let old = self.catalog.iter().filter(|(kind, _, _)| *kind != Kind::Rule).map(|(_, name, _)| name.to_string());
+        new.chain(old).collect()
+    }
+}

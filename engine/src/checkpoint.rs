@@ -1,0 +1,152 @@
+//! Checkpoints: operator state at an epoch, valid once every sink has taken that epoch.
+//!
+//! The reader marks a step; each worker snapshots its state when it is through with that step; a thread of its own
+//! collects the parts, waits for the sinks, writes the file and lets the log drop what lies below the older of the two
+//! kept checkpoints.
+//!
+//! # Parts of a checkpoint file
+//! `catalog` (see [`crate::catalog`]) and `windows/<worker>` (see [`crate::operators::window`]). Groups are found by
+//! their key's hash, so a checkpoint written by one number of workers is read by any other.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use hedgerow_storage::checkpoint::Checkpoints;
+use hedgerow_storage::log::{Epoch, Log};
+
+use crate::SEMANTICS;
+use crate::metrics::EngineMetrics;
+use crate::sink::registry::Registry;
+
+/// When steps are marked for a checkpoint: by log time, so that a replay marks none that the first run did not need.
+#[derive(Debug)]
+pub struct Schedule {
+    interval_us: u64,
+    last: AtomicU64,
+    /// A marked checkpoint has not been written yet: no second one is begun.
+    pending: AtomicBool,
+    /// Somebody asks for one now.
+    asked: AtomicBool,
+}
+
+impl Schedule {
+    /// A checkpoint every `interval` of log time, the first one `interval` after `last`.
+    pub fn new(interval: Duration, last: Epoch) -> Self {
+        let interval_us = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
+        Self { interval_us, last: AtomicU64::new(last.0), pending: AtomicBool::new(false), asked: AtomicBool::new(false) }
+    }
+
+    /// Whether the step that ends at `end` is to be a checkpoint. Asked once a step, by the reader.
+    pub fn is_due(&self, end: Epoch) -> bool {
+        let asked = self.asked.load(Ordering::Acquire);
+        let due = asked || end.0.saturating_sub(self.last.load(Ordering::Acquire)) >= self.interval_us;
+        if !due || self.pending.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.asked.store(false, Ordering::Release);
+        self.last.store(end.0, Ordering::Release);
+        true
+    }
+
+    /// Asks for a checkpoint at the next step.
+    pub fn ask(&self) {
+        self.asked.store(true, Ordering::Release);
+    }
+
+    fn written(&self) {
+        self.pending.store(false, Ordering::Release);
+    }
+}
+
+/// One worker's share of a checkpoint.
+#[derive(Debug)]
+pub struct Part {
+    /// The step's end.
+    pub epoch: Epoch,
+    /// Its name in the file.
+    pub name: String,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+/// The thread that writes checkpoints.
+pub struct Writer {
+    /// Where they go.
+    pub files: Checkpoints,
+    /// Who has to have taken the epoch.
+    pub registry: Arc<Registry>,
+    /// Whose retention follows.
+    pub log: Arc<Log>,
+    /// When the next one is marked.
+    pub schedule: Arc<Schedule>,
+    /// Counters.
+    pub metrics: Arc<EngineMetrics>,
+    /// How many parts make a checkpoint: a window part from every worker and the catalog from worker 0.
+    pub parts: usize,
+    /// Set when the engine stops.
+    pub stop: Arc<AtomicBool>,
+    /// Consumers other than the engine that still read the log, as the epoch each has finished with.
+    pub other_readers: Arc<dyn Fn() -> Option<Epoch> + Send + Sync>,
+}
+
+impl Writer {
+    /// Starts the thread; parts go into the returned channel.
+    ///
+    /// # Errors
+    /// When the operating system refuses a thread.
+    pub fn spawn(mut self) -> std::io::Result<(Sender<Part>, JoinHandle<()>)> {
+        let (sender, receiver) = crossbeam_channel::unbounded();
+        let thread = std::thread::Builder::new().name("hedgerow-checkpoint".into()).spawn(move || self.run(&receiver))?;
+        Ok((sender, thread))
+    }
+
+    fn run(&mut self, parts: &Receiver<Part>) {
+        const POLL: Duration = Duration::from_millis(50);
+        let mut collected: BTreeMap<Epoch, BTreeMap<String, Vec<u8>>> = BTreeMap::new();
+        let mut open = true;
+        while open {
+            match parts.recv_timeout(POLL) {
+                Ok(part) => {
+                    collected.entry(part.epoch).or_default().insert(part.name, part.bytes);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => open = false,
+            }
+            self.write_ready(&mut collected);
+        }
+    }
+
+    /// Writes the oldest checkpoint that is complete and taken by every sink.
+    fn write_ready(&mut self, collected: &mut BTreeMap<Epoch, BTreeMap<String, Vec<u8>>>) {
+        let Some(entry) = collected.first_entry() else { return };
+        let epoch = *entry.key();
+        if entry.get().len() < self.parts {
+            return;
+        }
+        if self.registry.taken() < epoch {
+            self.registry.seal(epoch);
+            return;
+        }
+        let parts: Vec<(String, Vec<u8>)> = entry.remove().into_iter().collect();
+        match self.files.write(epoch, SEMANTICS, &parts) {
+            Ok(()) => {
+                self.metrics.checkpoints.add(1);
+                self.metrics.checkpoint_us.set(epoch.0);
+                self.retain();
+            }
+            Err(error) => tracing::error!(%error, "the checkpoint was not written; the previous one stays in force"),
+        }
+        self.schedule.written();
+    }
+
+    /// Lets the log drop what neither kept checkpoint nor any other reader needs.
+    fn retain(&self) {
+        let Some(oldest) = self.files.oldest_kept() else { return };
+        let below = (self.other_readers)().map_or(oldest, |reader| reader.min(oldest));
+        self.log.retain(below);
+    }
+}

@@ -1,0 +1,308 @@
+//! The one static dataflow, and a worker's loop around it.
+//!
+//! `input → evaluate ─┬─ rows ────────────┬→ deliver → probe`
+//! `                  └─ keyed → window ──┘`
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError};
+use hedgerow_storage::log::{Epoch, Log};
+use timely::container::CapacityContainerBuilder;
+use timely::dataflow::channels::pact::{ExchangeCore, Pipeline};
+use timely::dataflow::operators::vec::Input;
+use timely::dataflow::operators::{Concatenate, Operator, Probe};
+use timely::dataflow::{ProbeHandle, Scope, Stream};
+use timely::worker::Worker;
+
+use crate::checkpoint::Part;
+use crate::operators::deliver::Deliver;
+use crate::operators::evaluate::{Evaluate, Out, Resolve};
+use crate::operators::window::{Keyed, WindowState};
+use crate::rows::{Local, RowBatch};
+use crate::sink::registry::Registry;
+use crate::source::{Frontier, InFlight};
+use crate::step::{Feed, Step};
+
+/// What all workers share.
+pub struct Shared {
+    pub registry: Arc<Registry>,
+    pub parts: Sender<Part>,
+    pub deadlines: Arc<Deadlines>,
+    pub in_flight: Arc<InFlight>,
+    pub progress: Arc<Progress>,
+    /// The epoch before the first step.
+    pub start: Epoch,
+}
+
+/// How far each worker is, and the least of them.
+pub struct Progress {
+    workers: Vec<AtomicU64>,
+    /// The least.
+    pub frontier: Frontier,
+}
+
+impl Progress {
+    /// All `workers` are at `start`.
+    pub fn new(workers: usize, start: Epoch) -> Self {
+        let frontier = Frontier::default();
+        frontier.advance(start);
+        Self { workers: (0..workers).map(|_| AtomicU64::new(start.0)).collect(), frontier }
+    }
+
+    fn advance(&self, worker: usize, epoch: u64) {
+        if let Some(own) = self.workers.get(worker) {
+            own.store(epoch, Ordering::Release);
+        }
+        let least = self.workers.iter().map(|worker| worker.load(Ordering::Acquire)).min().unwrap_or_default();
+        self.frontier.advance(Epoch(least));
+    }
+}
+
+/// The next deadline of every worker; the log commits an idle tick at the earliest.
+pub struct Deadlines {
+    workers: Vec<AtomicU64>,
+    log: Arc<Log>,
+}
+
+impl Deadlines {
+    /// No deadlines on `workers` workers.
+    pub fn new(workers: usize, log: Arc<Log>) -> Self {
+        Self { workers: (0..workers).map(|_| AtomicU64::new(u64::MAX)).collect(), log }
+    }
+
+    fn set(&self, worker: usize, deadline: Option<u64>) {
+        let Some(own) = self.workers.get(worker) else { return };
+        let deadline = deadline.unwrap_or(u64::MAX);
+        if own.swap(deadline, Ordering::AcqRel) != deadline {
+            let next = self.workers.iter().map(|worker| worker.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+            self.log.set_tick_deadline((next != u64::MAX).then_some(Epoch(next)));
+        }
+    }
+}
+
+/// Steps that end in a checkpoint and are still on their way through the operators of this worker.
+type Checkpoints = Rc<RefCell<BTreeMap<u64, ()>>>;
+
+/// Runs one worker until its queue is closed and everything is through.
+pub fn run<R: Resolve + 'static>(
+    worker: &mut Worker,
+    evaluate: Evaluate<R>,
+    windows: WindowState,
+    queue: &Receiver<Feed>,
+    shared: &Arc<Shared>,
+) {
+    const IDLE: Duration = Duration::from_millis(100);
+    let index = worker.index();
+    let checkpoints: Checkpoints = Rc::default();
+    let start = shared.start.0;
+    let (mut input, probe) = worker.dataflow(|scope: Scope<'_, u64>| {
+        let (input, steps) = scope.new_input::<Arc<Step>>();
+        (input, build(scope, steps, evaluate, windows, shared, &checkpoints))
+    });
+    input.advance_to(start + 1);
+    let mut under_way: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut closed = false;
+    loop {
+        while !closed {
+            match queue.try_recv() {
+                Ok(Feed::Step(step)) => {
+                    let end = step.end.0;
+                    if step.checkpoint {
+                        checkpoints.borrow_mut().insert(end, ());
+                    }
+                    if index == 0 {
+                        under_way.insert(end, step.bytes);
+                    }
+                    input.advance_to(end);
+                    input.send(step);
+                    input.advance_to(end + 1);
+                }
+                Ok(Feed::Close) | Err(TryRecvError::Disconnected) => closed = true,
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        worker.step_or_park(Some(IDLE));
+        let through = probe.with_frontier(|frontier| frontier.first().copied()).unwrap_or(u64::MAX) - 1;
+        shared.progress.advance(index, through.min(*input.time() - 1));
+        while let Some(entry) = under_way.first_entry()
+            && *entry.key() <= through
+        {
+            shared.in_flight.done(entry.remove());
+        }
+        if closed && !probe.less_than(input.time()) {
+            break;
+        }
+    }
+    input.close();
+    while worker.has_dataflows() && !probe.done() {
+        worker.step_or_park(Some(IDLE));
+    }
+}
+
+/// Builds the dataflow of one worker.
+fn build<'scope, R: Resolve + 'static>(
+    scope: Scope<'scope, u64>,
+    steps: Stream<'scope, u64, Vec<Arc<Step>>>,
+    evaluate: Evaluate<R>,
+    windows: WindowState,
+    shared: &Arc<Shared>,
+    checkpoints: &Checkpoints,
+) -> ProbeHandle<u64> {
+    let (rows, keyed) = evaluated(scope, steps, evaluate, shared);
+    let emitted = windowed(scope, keyed, windows, shared, checkpoints);
+    delivered(scope, scope.concatenate([rows, emitted]), shared)
+}
+
+type Batches<'scope> = Stream<'scope, u64, Local<RowBatch>>;
+type KeyedRows<'scope> = Stream<'scope, u64, Local<Keyed>>;
+
+fn evaluated<'scope, R: Resolve + 'static>(
+    scope: Scope<'scope, u64>,
+    steps: Stream<'scope, u64, Vec<Arc<Step>>>,
+    mut evaluate: Evaluate<R>,
+    shared: &Arc<Shared>,
+) -> (Batches<'scope>, KeyedRows<'scope>) {
+    use timely::dataflow::operators::generic::OutputBuilder;
+    use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
+    let mut builder = OperatorBuilder::new("evaluate".to_owned(), scope);
+    let mut input = builder.new_input(steps, Pipeline);
+    let (rows_output, rows) = builder.new_output();
+    let (keyed_output, keyed) = builder.new_output();
+    let mut rows_output =
+        OutputBuilder::<u64, CapacityContainerBuilder<Local<RowBatch>>>::from(rows_output);
+    let mut keyed_output =
+        OutputBuilder::<u64, CapacityContainerBuilder<Local<Keyed>>>::from(keyed_output);
+    let parts = shared.parts.clone();
+    let mut out = Vec::new();
+    let first = scope.worker().index() == 0;
+    builder.build(move |_| {
+        move |_frontiers| {
+            let mut rows_output = rows_output.activate();
+            let mut keyed_output = keyed_output.activate();
+            input.for_each(|capability, steps| {
+                let rows_capability = capability.retain_least(0);
+                let keyed_capability = capability.retain_least(1);
+                let (Some(rows_capability), Some(keyed_capability)) = (rows_capability, keyed_capability) else {
+                    return;
+                };
+                for step in steps.drain(..) {
+                    evaluate.step(&step, &mut out);
+                    let mut rows = rows_output.session(&rows_capability);
+                    let mut keyed = keyed_output.session(&keyed_capability);
+                    for item in out.drain(..) {
+                        match item {
+                            Out::Rows(batch) => rows.give(batch),
+                            Out::Keyed(item) => keyed.give(item),
+                        }
+                    }
+                    if step.checkpoint && first {
+                        let bytes = evaluate.catalog().encode();
+                        let _ = parts.send(Part { epoch: step.end, name: "catalog".into(), bytes });
+                    }
+                }
+            });
+        }
+    });
+    (rows, keyed)
+}
+
+fn windowed<'scope>(
+    scope: Scope<'scope, u64>,
+    keyed: KeyedRows<'scope>,
+    mut state: WindowState,
+    shared: &Arc<Shared>,
+    checkpoints: &Checkpoints,
+) -> Batches<'scope> {
+    let worker = scope.worker().index();
+    let shared = Arc::clone(shared);
+    let checkpoints = Rc::clone(checkpoints);
+    let route = ExchangeCore::<CapacityContainerBuilder<Local<Keyed>>, _>::new(|item: &Keyed| item.route());
+    keyed.unary_frontier::<CapacityContainerBuilder<Local<RowBatch>>, _, _, _>(route, "window", move |capability, _| {
+        let mut capability = Some(capability);
+        let mut stash: BTreeMap<u64, Vec<Keyed>> = BTreeMap::new();
+        let mut done = shared.start.0;
+        move |(input, frontier), output| {
+            input.for_each(|time, data| {
+                if let Some(least) = time.least() {
+                    stash.entry(*least).or_default().append(&mut data.0);
+                }
+            });
+            let next = frontier.frontier().first().copied();
+            let up_to = next.unwrap_or(done + 1).saturating_sub(1);
+            let Some(held) = capability.as_mut() else { return };
+            if up_to > done {
+                let mut batches = Vec::new();
+                for end in checkpoint_ends(&checkpoints, up_to) {
+                    state.advance(take_up_to(&mut stash, end), end, &mut batches);
+                    let name = format!("windows/{worker}");
+                    let _ = shared.parts.send(Part { epoch: Epoch(end), name, bytes: state.encode() });
+                }
+                state.advance(take_up_to(&mut stash, up_to), up_to, &mut batches);
+                output.session(held).give_iterator(batches.into_iter());
+                done = up_to;
+                shared.deadlines.set(worker, state.next_deadline());
+            }
+            match next {
+                Some(next) if next > *held.time() => held.downgrade(&next),
+                Some(_) => {}
+                None => capability = None,
+            }
+        }
+    })
+}
+
+/// Removes and returns the checkpoint steps that end at or before `up_to`.
+fn checkpoint_ends(checkpoints: &Checkpoints, up_to: u64) -> Vec<u64> {
+    let mut all = checkpoints.borrow_mut();
+    let later = all.split_off(&(up_to + 1));
+    std::mem::replace(&mut *all, later).into_keys().collect()
+}
+
+fn take_up_to(stash: &mut BTreeMap<u64, Vec<Keyed>>, up_to: u64) -> Vec<Keyed> {
+    let later = stash.split_off(&(up_to + 1));
+    std::mem::replace(stash, later).into_values().flatten().collect()
+}
+
+fn delivered<'scope>(scope: Scope<'scope, u64>, rows: Batches<'scope>, shared: &Arc<Shared>) -> ProbeHandle<u64> {
+    const RETRY: Duration = Duration::from_millis(5);
+    let (index, peers) = (scope.worker().index(), scope.worker().peers());
+    let mut deliver = Deliver::new(index, peers, Arc::clone(&shared.registry));
+    let start = shared.start.0;
+    let route = ExchangeCore::<CapacityContainerBuilder<Local<RowBatch>>, _>::new(|batch: &RowBatch| Deliver::route(batch));
+    let done = rows.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(route, "deliver", move |capability, info| {
+        let activator = scope.activator_for(info.address);
+        let mut capability = Some(capability);
+        let mut up_to = start;
+        move |(input, frontier), _output| {
+            input.for_each(|time, data| {
+                if let Some(least) = time.least() {
+                    deliver.stash(*least, data.0.drain(..));
+                }
+            });
+            let next = frontier.frontier().first().copied();
+            up_to = up_to.max(next.unwrap_or(up_to + 1).saturating_sub(1));
+            let waiting = deliver.advance(up_to);
+            if waiting.is_some() {
+                activator.activate_after(RETRY);
+            }
+            let hold = match (waiting, next) {
+                (Some(waiting), Some(next)) => Some(waiting.min(next)),
+                (Some(waiting), None) => Some(waiting),
+                (None, next) => next,
+            };
+            match (&mut capability, hold) {
+                (Some(held), Some(hold)) if hold > *held.time() => held.downgrade(&hold),
+                (Some(_), Some(_)) => {}
+                _ => capability = None,
+            }
+        }
+    });
+    let (probe, _) = done.probe();
+    probe
+}
+

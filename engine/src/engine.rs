@@ -1,0 +1,510 @@
+//! The engine: starts from the newest checkpoint, replays the log from there, and goes on. There is no other recovery.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use hedgerow_sql::rule::Target;
+use hedgerow_storage::checkpoint::{CheckpointError, CheckpointFile, Checkpoints};
+use hedgerow_storage::disk::Disk;
+use hedgerow_storage::fault;
+use hedgerow_storage::log::{AppendError, Batch, Class, Epoch, Log, ReadError, RecordFields, RecordKind};
+use hedgerow_storage::table::{TableError, Tables};
+use timely::communication::WorkerGuards;
+
+use crate::SEMANTICS;
+use crate::catalog::{Catalog, CatalogError, ChangeSet, Definition, Kind};
+use crate::checkpoint::{Schedule, Writer};
+use crate::dataflow::{Deadlines, Progress, Shared};
+use crate::errors::Errors;
+use crate::metrics::{EngineMetrics, RuleStats};
+use crate::operators::evaluate::{Evaluate, Resolve};
+use crate::operators::window::WindowState;
+use crate::rows::{ActiveRule, Destination};
+use crate::sink::derived::{DerivedSink, PRODUCER};
+use crate::sink::registry::{OpenSink, Registry, SinkStatus};
+use crate::sink::table::TableSink;
+use crate::source::{InFlight, Source, StepLimits, WorkerLink};
+use crate::step::Feed;
+
+/// Settings of the engine.
+#[derive(Clone, Debug)]
+pub struct EngineConfig {
+    /// Worker threads.
+    pub workers: usize,
+    /// How steps are cut.
+    pub limits: StepLimits,
+    /// Log time between checkpoints.
+    pub checkpoint_interval: Duration,
+    /// How often a message may be republished.
+    pub hop_limit: u8,
+    /// How often tables are synced.
+    pub table_sync_interval: Duration,
+    /// Samples kept for `system.errors`.
+    pub error_samples: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            limits: StepLimits { rows: 16_384, bytes: 8 << 20, in_flight_bytes: 64 << 20 },
+            checkpoint_interval: Duration::from_secs(60),
+            hop_limit: 8,
+            table_sync_interval: Duration::from_millis(100),
+            error_samples: 1_000,
+        }
+    }
+}
+
+/// Why the engine does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No checkpoint can be read.
+    #[error("{0}")]
+    Checkpoint(#[from] CheckpointError),
+    /// A checkpoint of other semantics.
+    #[error(
+        "the checkpoint was written by a Hedgerow whose rules mean something else (semantics {found}, this one has \
+         {SEMANTICS}): start that version, or move the checkpoints folder away to rebuild everything from the log"
+    )]
+    Semantics {
+        /// The checkpoint's number.
+        found: u32,
+    },
+    /// The catalog cannot be followed.
+    #[error("{0}")]
+    Catalog(#[from] CatalogError),
+    /// The window state cannot be read.
+    #[error("{0}")]
+    State(String),
+    /// The log no longer has what the checkpoint needs.
+    #[error("the log cannot be replayed from the checkpoint at {from}: {source}")]
+    Replay {
+        /// The checkpoint's epoch.
+        from: u64,
+        /// Why.
+        source: ReadError,
+    },
+    /// Tables cannot be opened.
+    #[error("{0}")]
+    Table(#[from] TableError),
+    /// No threads.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The dataflow does not start.
+    #[error("cannot start the workers: {0}")]
+    Workers(String),
+}
+
+/// Why a change of the catalog was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The log did not take it.
+    #[error("the change was not logged: {0}")]
+    Append(#[from] AppendError),
+    /// It was logged but is not in force yet.
+    #[error("the change is logged at epoch {0} and will come into force; the engine has not reached it yet")]
+    Pending(u64),
+}
+
+/// A running engine.
+pub struct Engine {
+    log: Arc<Log>,
+    inner: Arc<Inner>,
+    registry: Arc<Registry>,
+    progress: Arc<Progress>,
+    schedule: Arc<Schedule>,
+    stop: Arc<AtomicBool>,
+    threads: Mutex<Threads>,
+    applying: Mutex<()>,
+}
+
+struct Threads {
+    reader: Option<JoinHandle<()>>,
+    workers: Option<WorkerGuards<()>>,
+    checkpoints: Option<JoinHandle<()>>,
+}
+
+/// What the workers' resolvers and the outside share.
+struct Inner {
+    tables: Arc<Tables>,
+    registry: Arc<Registry>,
+    errors: Arc<Errors>,
+    metrics: Arc<EngineMetrics>,
+    stats: Mutex<BTreeMap<Arc<str>, Arc<RuleStats>>>,
+    catalog: Mutex<(u64, Arc<Catalog>)>,
+    changed: Condvar,
+    failed: Mutex<Option<String>>,
+}
+
+/// A row of `system.rules`.
+#[derive(Clone, Debug)]
+pub struct RuleStatus {
+    /// Name.
+    pub name: String,
+    /// Owner.
+    pub owner: String,
+    /// Whether it runs.
+    pub enabled: bool,
+    /// The epoch of its text.
+    pub since: u64,
+    /// Its text.
+    pub text: String,
+    /// Its counters.
+    pub stats: Arc<RuleStats>,
+}
+
+impl Engine {
+    /// Starts from the newest checkpoint in `folder`, replays the log, and goes on.
+    ///
+    /// # Errors
+    /// When what is stored cannot be followed; never because a destination is out of reach.
+    pub fn start(
+        config: &EngineConfig,
+        log: Arc<Log>,
+        tables: Arc<Tables>,
+        opener: Box<dyn OpenSink>,
+        folder: &Path,
+        disk: Arc<dyn Disk>,
+        other_readers: Arc<dyn Fn() -> Option<Epoch> + Send + Sync>,
+    ) -> Result<Self, StartError> {
+        let files = Checkpoints::open(folder, disk)?;
+        let checkpoint = files.newest()?;
+        let start = checkpoint.as_ref().map_or(Epoch(0), |file| file.epoch);
+        let catalog = restore_catalog(checkpoint.as_ref())?;
+        let replay = |source| StartError::Replay { from: start.0, source };
+        let derived_mark = newest_mark(&log, start).map_err(replay)?;
+        fault::point("recovery.middle");
+
+        let metrics = Arc::new(EngineMetrics::default());
+        let errors = Arc::new(Errors::new(config.error_samples));
+        let derived = DerivedSink::new(
+            Arc::clone(&log),
+            derived_mark,
+            config.hop_limit,
+            Arc::clone(&errors),
+            Arc::clone(&metrics),
+        );
+        let table_sink =
+            TableSink::open(Arc::clone(&tables), start, config.table_sync_interval, Arc::clone(&errors))?;
+        let registry = Arc::new(Registry::new(opener, Box::new(table_sink), Box::new(derived)));
+        let inner = Arc::new(Inner {
+            tables,
+            registry: Arc::clone(&registry),
+            errors,
+            metrics: Arc::clone(&metrics),
+            stats: Mutex::default(),
+            catalog: Mutex::new((start.0, Arc::new(catalog.clone()))),
+            changed: Condvar::new(),
+            failed: Mutex::default(),
+        });
+
+        let workers = config.workers.max(1);
+        let stop = Arc::new(AtomicBool::new(false));
+        let schedule = Arc::new(Schedule::new(config.checkpoint_interval, start));
+        let (parts, checkpoints) = Writer {
+            files,
+            registry: Arc::clone(&registry),
+            log: Arc::clone(&log),
+            schedule: Arc::clone(&schedule),
+            metrics: Arc::clone(&metrics),
+            parts: workers + 1,
+            stop: Arc::clone(&stop),
+            other_readers,
+        }
+        .spawn()?;
+        let in_flight = Arc::new(InFlight::default());
+        let progress = Arc::new(Progress::new(workers, start));
+        let shared = Arc::new(Shared {
+            registry: Arc::clone(&registry),
+            parts,
+            deadlines: Arc::new(Deadlines::new(workers, Arc::clone(&log))),
+            in_flight: Arc::clone(&in_flight),
+            progress: Arc::clone(&progress),
+            start,
+        });
+        let (guards, links) = start_workers(workers, &inner, catalog, checkpoint, &shared)?;
+        let failed = Arc::clone(&inner);
+        let reader = Source {
+            reader: log.reader(start).map_err(replay)?,
+            limits: config.limits,
+            workers: links,
+            in_flight,
+            schedule: Arc::clone(&schedule),
+            metrics,
+            stop: Arc::clone(&stop),
+            failed: Box::new(move |error| failed.fail(format!("the log cannot be read any further: {error}"))),
+        }
+        .spawn()?;
+        let threads =
+            Mutex::new(Threads { reader: Some(reader), workers: Some(guards), checkpoints: Some(checkpoints) });
+        Ok(Self { log, inner, registry, progress, schedule, stop, threads, applying: Mutex::new(()) })
+    }
+
+    /// The catalog in force.
+    pub fn catalog(&self) -> Arc<Catalog> {
+        self.inner.catalog.lock().map(|catalog| Arc::clone(&catalog.1)).unwrap_or_default()
+    }
+
+    /// Appends a change of the catalog and waits, at most `wait`, until it is in force. Changes are made one after the
+    /// other; `plan` sees the catalog it will change.
+    ///
+    /// # Errors
+    /// When `plan` refuses, the log does not take it, or the engine does not get there in time.
+    pub fn change<E: From<ApplyError>>(
+        &self,
+        wait: Duration,
+        plan: impl FnOnce(&Catalog) -> Result<Option<ChangeSet>, E>,
+    ) -> Result<Option<Epoch>, E> {
+        let _one_at_a_time = self.applying.lock();
+        let Some(set) = plan(&self.catalog())? else { return Ok(None) };
+        let epoch = self.append(&set).map_err(ApplyError::from)?;
+        if self.wait_for(epoch, wait) { Ok(Some(epoch)) } else { Err(ApplyError::Pending(epoch.0).into()) }
+    }
+
+    fn append(&self, set: &ChangeSet) -> Result<Epoch, AppendError> {
+        let mut batch = Batch::new();
+        batch.push(&RecordFields {
+            kind: RecordKind::Control,
+            time_ms: self.log.now_ms(),
+            payload: &set.encode(),
+            ..RecordFields::default()
+        });
+        let (done, committed) = crossbeam_channel::bounded(1);
+        self.log
+            .appender()
+            .append(batch, Class::System, move |result| {
+                let _ = done.send(result);
+            })
+            .map_err(|(_, error)| error)?;
+        committed.recv().unwrap_or(Err(AppendError::Closed)).map(|committed| committed.epoch)
+    }
+
+    /// Waits, at most `wait`, until everything up to `epoch` is through the dataflow and accepted by every sink.
+    pub fn wait_for(&self, epoch: Epoch, wait: Duration) -> bool {
+        const POLL: Duration = Duration::from_millis(2);
+        let mut left = wait;
+        while self.progress.frontier.get() < epoch {
+            if left.is_zero() || self.failure().is_some() {
+                return false;
+            }
+            let pause = POLL.min(left);
+            std::thread::park_timeout(pause);
+            left = left.saturating_sub(pause);
+        }
+        true
+    }
+
+    /// The epoch up to which everything is through.
+    pub fn frontier(&self) -> Epoch {
+        self.progress.frontier.get()
+    }
+
+    /// Asks for a checkpoint at the next step.
+    pub fn ask_checkpoint(&self) {
+        self.schedule.ask();
+    }
+
+    /// All rules of the catalog, with their counters.
+    pub fn rules(&self) -> Vec<RuleStatus> {
+        let catalog = self.catalog();
+        let rules = catalog.iter().filter(|(kind, _, _)| *kind == Kind::Rule);
+        rules
+            .map(|(_, name, object)| RuleStatus {
+                name: name.to_string(),
+                owner: object.owner.to_string(),
+                enabled: object.enabled,
+                since: object.since,
+                text: object.text.to_string(),
+                stats: self.inner.stats_of(name),
+            })
+            .collect()
+    }
+
+    /// All sinks, the built-in ones included.
+    pub fn sinks(&self) -> Vec<SinkStatus> {
+        self.registry.status()
+    }
+
+    /// Refused payloads and rows.
+    pub fn errors(&self) -> &Arc<Errors> {
+        &self.inner.errors
+    }
+
+    /// Counters.
+    pub fn metrics(&self) -> &EngineMetrics {
+        self.inner.metrics.frontier_us.set(self.progress.frontier.get().0);
+        &self.inner.metrics
+    }
+
+    /// Why the engine stopped by itself, if it did.
+    pub fn failure(&self) -> Option<String> {
+        self.inner.failed.lock().ok().and_then(|failed| failed.clone())
+    }
+
+    /// Stops reading, lets the sinks make durable what they have, and ends the threads; waits at most `wait` for each.
+    pub fn stop(&self, wait: Duration) {
+        self.stop.store(true, Ordering::Release);
+        let Ok(mut threads) = self.threads.lock() else { return };
+        let (reader, workers, checkpoints) =
+            (threads.reader.take(), threads.workers.take(), threads.checkpoints.take());
+        let (done, finished) = crossbeam_channel::bounded(1);
+        let joiner = std::thread::Builder::new().name("hedgerow-stop".into()).spawn(move || {
+            if let Some(reader) = reader {
+                let _ = reader.join();
+            }
+            if let Some(workers) = workers {
+                drop(workers.join());
+            }
+            let _ = done.send(());
+        });
+        if joiner.is_ok() && finished.recv_timeout(wait).is_err() {
+            tracing::warn!("a sink had no room until the end; what it did not take is replayed at the next start");
+        }
+        self.registry.close(wait);
+        drop(checkpoints);
+    }
+}
+
+impl Inner {
+    fn stats_of(&self, name: &Arc<str>) -> Arc<RuleStats> {
+        self.stats
+            .lock()
+            .map(|mut stats| Arc::clone(stats.entry(Arc::clone(name)).or_default()))
+            .unwrap_or_default()
+    }
+
+    fn fail(&self, reason: String) {
+        tracing::error!(%reason, "the engine stops");
+        if let Ok(mut failed) = self.failed.lock() {
+            failed.get_or_insert(reason);
+        }
+    }
+}
+
+/// One worker's view: resolves names, and on worker 0 publishes the catalog.
+struct Resolver {
+    inner: Arc<Inner>,
+    publishes: bool,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, catalog: &Catalog, epoch: u64) -> Arc<Vec<Arc<ActiveRule>>> {
+        for table in catalog.tables() {
+            if let Err(error) = self.inner.tables.create(&table_spec(table)) {
+                self.inner.fail(format!("table {}: {error}", table.name));
+            }
+        }
+        let sinks: Vec<_> = catalog.sinks().map(Arc::clone).collect();
+        self.inner.registry.sync(&sinks, Epoch(epoch));
+        if self.publishes
+            && let Ok(mut published) = self.inner.catalog.lock()
+        {
+            *published = (epoch, Arc::new(catalog.clone()));
+            self.inner.changed.notify_all();
+        }
+        let rules = catalog.active_rules().map(|rule| {
+            let destinations = rule.actions.iter().map(|action| destination(catalog, &action.target)).collect();
+            Arc::new(ActiveRule { rule: Arc::clone(rule), destinations, stats: self.inner.stats_of(&rule.name) })
+        });
+        Arc::new(rules.collect())
+    }
+
+    fn refuse(&self, epoch: u64, reason: &str) {
+        self.inner.fail(format!("control record at epoch {epoch}: {reason}"));
+    }
+}
+
+fn destination(catalog: &Catalog, target: &Target) -> Destination {
+    let named = |name: &Arc<str>| match catalog.get(Kind::Table, name).map(|object| &object.definition) {
+        Some(Definition::Table(table)) => Destination::Table(Arc::clone(table)),
+        _ => Destination::Sink(Arc::clone(name)),
+    };
+    match target {
+        Target::Named(name) => named(name),
+        Target::Item(item) => named(&item.table),
+        Target::Topic { .. } => Destination::Derived,
+    }
+}
+
+fn table_spec(table: &hedgerow_sql::rule::TableDef) -> hedgerow_storage::table::TableSpec {
+    hedgerow_storage::table::TableSpec { name: table.name.to_string(), ttl_ms: table.ttl_ms }
+}
+
+fn restore_catalog(checkpoint: Option<&CheckpointFile>) -> Result<Catalog, StartError> {
+    let Some(file) = checkpoint else { return Ok(Catalog::default()) };
+    if file.semantics != SEMANTICS {
+        return Err(StartError::Semantics { found: file.semantics });
+    }
+    let bytes = file.parts.iter().find(|(name, _)| name == "catalog").map(|(_, bytes)| bytes);
+    let bytes = bytes.ok_or_else(|| StartError::State("the checkpoint has no catalog".into()))?;
+    Ok(Catalog::decode(bytes)?)
+}
+
+/// The newest mark of the derived records in the log, and at least `start`.
+fn newest_mark(log: &Log, start: Epoch) -> Result<Epoch, ReadError> {
+    let mut reader = log.reader(start)?;
+    let mut mark = start;
+    let end = log.last_epoch();
+    while reader.position() < end {
+        let Some(commit) = reader.next(Duration::from_secs(1))? else { continue };
+        for record in commit.records() {
+            if let Some((PRODUCER, up_to)) = record.mark() {
+                mark = mark.max(up_to);
+            }
+        }
+    }
+    Ok(mark)
+}
+
+type Started = (WorkerGuards<()>, Vec<WorkerLink>);
+
+/// Starts the workers, each with its share of the checkpoint.
+fn start_workers(
+    workers: usize,
+    inner: &Arc<Inner>,
+    catalog: Catalog,
+    checkpoint: Option<CheckpointFile>,
+    shared: &Arc<Shared>,
+) -> Result<Started, StartError> {
+    let mut queues = Vec::new();
+    let mut slots = Vec::new();
+    for index in 0..workers {
+        let (sender, receiver) = crossbeam_channel::unbounded::<Feed>();
+        queues.push(sender);
+        let resolver = Resolver { inner: Arc::clone(inner), publishes: index == 0 };
+        let evaluate = Evaluate::new(index, workers, catalog.clone(), resolver, Arc::clone(&inner.errors));
+        let mut windows = WindowState::new(Arc::clone(&inner.metrics));
+        for (name, bytes) in checkpoint.iter().flat_map(|file| &file.parts) {
+            if name.starts_with("windows/") {
+                let mine = |hash: u64| hash % workers as u64 == index as u64;
+                windows.restore(bytes, evaluate.rules(), mine).map_err(StartError::State)?;
+            }
+        }
+        slots.push(Mutex::new(Some((evaluate, windows, receiver))));
+    }
+    let (announce, threads) = crossbeam_channel::unbounded();
+    let shared = Arc::clone(shared);
+    let guards = timely::execute(timely::Config::process(workers), move |worker| {
+        let slot = slots.get(worker.index()).and_then(|slot| slot.lock().ok()?.take());
+        if let Some((evaluate, windows, queue)) = slot {
+            let _ = announce.send((worker.index(), std::thread::current()));
+            crate::dataflow::run(worker, evaluate, windows, &queue, &shared);
+        }
+    })
+    .map_err(StartError::Workers)?;
+    let mut links: Vec<Option<WorkerLink>> = queues.iter().map(|_| None).collect();
+    for _ in 0..workers {
+        let Ok((index, thread)) = threads.recv_timeout(Duration::from_secs(10)) else {
+            return Err(StartError::Workers("a worker thread did not start".into()));
+        };
+        if let (Some(link), Some(queue)) = (links.get_mut(index), queues.get(index)) {
+            *link = Some(WorkerLink { queue: queue.clone(), thread });
+        }
+    }
+    Ok((guards, links.into_iter().flatten().collect()))
+}

@@ -1,0 +1,305 @@
+//! Route and evaluate: from a step to rows.
+//!
+//! Every worker has the whole catalog and all control records, and its own share of the clients. Topics are matched
+//! once per distinct topic; messages whose topics match the same set of rules are evaluated together.
+
+use std::sync::Arc;
+
+use ahash::AHashMap;
+use hedgerow_sql::message::Message;
+use hedgerow_sql::program::{Program, RuleRows};
+use hedgerow_sql::topic::FilterTrie;
+use hedgerow_storage::log::{Record, RecordKind};
+
+use crate::catalog::{Catalog, ChangeSet};
+use crate::errors::{ErrorSample, Errors, excerpt};
+use crate::operators::window::{Keyed, KeyedRow};
+use crate::rows::{ActiveRule, Origins, RowBatch};
+use crate::step::{Step, worker_of};
+
+/// Messages evaluated at once, at most.
+const BATCH_ROWS: usize = 8_192;
+/// Distinct topics whose match is remembered, at most.
+const TOPICS: usize = 1 << 20;
+
+/// What leaves the operator.
+pub enum Out {
+    /// Rows for sinks.
+    Rows(RowBatch),
+    /// Rows, or a change of rules, for the window operator.
+    Keyed(Keyed),
+}
+
+/// Who resolves names and opens sinks when the catalog changes.
+pub trait Resolve {
+    /// The rules of `catalog` that run, with their destinations; opens what is new, closes what is gone.
+    fn resolve(&self, catalog: &Catalog, epoch: u64) -> Arc<Vec<Arc<ActiveRule>>>;
+    /// A control record could not be followed.
+    fn refuse(&self, epoch: u64, reason: &str);
+}
+
+/// The operator's state on one worker.
+pub struct Evaluate<R> {
+    worker: usize,
+    workers: usize,
+    catalog: Catalog,
+    resolver: R,
+    errors: Arc<Errors>,
+    rules: Arc<Vec<Arc<ActiveRule>>>,
+    trie: FilterTrie<usize>,
+    /// Topic to class, and the programs of the classes.
+    topics: AHashMap<Box<str>, usize>,
+    classes: AHashMap<Vec<usize>, usize>,
+    programs: Vec<Class>,
+}
+
+/// All rules that match one set of topics.
+struct Class {
+    rules: Vec<usize>,
+    program: Program,
+    /// Indices into the segment's records.
+    pending: Vec<usize>,
+}
+
+impl<R: Resolve> Evaluate<R> {
+    /// The operator on worker `worker` of `workers`, starting with `catalog`.
+    pub fn new(worker: usize, workers: usize, catalog: Catalog, resolver: R, errors: Arc<Errors>) -> Self {
+        let rules = resolver.resolve(&catalog, 0);
+        let mut evaluate = Self {
+            worker,
+            workers,
+            catalog,
+            resolver,
+            errors,
+            rules,
+            trie: FilterTrie::default(),
+            topics: AHashMap::new(),
+            classes: AHashMap::new(),
+            programs: Vec::new(),
+        };
+        evaluate.index();
+        evaluate
+    }
+
+    /// The catalog as of the last step.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> &Arc<Vec<Arc<ActiveRule>>> {
+        &self.rules
+    }
+
+    /// Runs the step's records of this worker through the rules in force at their positions.
+    pub fn step(&mut self, step: &Step, out: &mut Vec<Out>) {
+        let mut segment: Vec<(u64, Record<'_>)> = Vec::new();
+        for commit in &step.commits {
+            for record in commit.records() {
+                match record.kind {
+                    RecordKind::Message if self.is_mine(&record) => segment.push((commit.epoch.0, record)),
+                    RecordKind::Control => {
+                        self.segment(&segment, out);
+                        segment.clear();
+                        self.control(commit.epoch.0, &record, out);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        self.segment(&segment, out);
+    }
+
+    /// Derived records have no client: their topic decides.
+    fn is_mine(&self, record: &Record<'_>) -> bool {
+        let key = if record.client_id.is_empty() { record.topic } else { record.client_id };
+        self.workers == 1 || worker_of(key, self.workers) == self.worker
+    }
+
+    fn control(&mut self, epoch: u64, record: &Record<'_>, out: &mut Vec<Out>) {
+        let applied = ChangeSet::decode(record.payload).and_then(|set| self.catalog.apply(&set, epoch));
+        if let Err(error) = applied {
+            self.resolver.refuse(epoch, &error.to_string());
+            return;
+        }
+        self.rules = self.resolver.resolve(&self.catalog, epoch);
+        self.index();
+        out.push(Out::Keyed(Keyed::Rules {
+            worker: self.worker as u64,
+            position: (epoch, record.offset.0),
+            rules: Arc::clone(&self.rules),
+        }));
+    }
+
+    /// Forgets all matches and indexes the rules in force by their filters.
+    fn index(&mut self) {
+        self.trie = FilterTrie::default();
+        self.topics.clear();
+        self.classes.clear();
+        self.programs.clear();
+        for (index, active) in self.rules.iter().enumerate() {
+            if let Some(filter) = &active.rule.filter {
+                self.trie.insert(filter, index);
+            }
+        }
+    }
+
+    /// The class of a topic; `None` when no rule matches it.
+    fn class_of(&mut self, topic: &str) -> usize {
+        if let Some(class) = self.topics.get(topic) {
+            return *class;
+        }
+        let mut matching = Vec::new();
+        self.trie.matches(topic, |rule| matching.push(*rule));
+        matching.sort_unstable();
+        matching.dedup();
+        let next = self.programs.len();
+        let class = *self.classes.entry(matching).or_insert_with_key(|rules| {
+            let parsed: Vec<_> =
+                rules.iter().filter_map(|rule| self.rules.get(*rule)).map(|active| Arc::clone(&active.rule)).collect();
+            self.programs.push(Class { rules: rules.clone(), program: Program::new(&parsed), pending: Vec::new() });
+            next
+        });
+        if self.topics.len() >= TOPICS {
+            self.topics.clear();
+        }
+        self.topics.insert(topic.into(), class);
+        class
+    }
+
+    /// Evaluates records between two changes of the catalog.
+    fn segment(&mut self, segment: &[(u64, Record<'_>)], out: &mut Vec<Out>) {
+        for (index, (_, record)) in segment.iter().enumerate() {
+            let class = self.class_of(record.topic);
+            if let Some(class) = self.programs.get_mut(class)
+                && !class.rules.is_empty()
+            {
+                class.pending.push(index);
+            }
+        }
+        let mut programs = std::mem::take(&mut self.programs);
+        for class in &mut programs {
+            let pending = std::mem::take(&mut class.pending);
+            for batch in pending.chunks(BATCH_ROWS) {
+                self.batch(class, segment, batch, out);
+            }
+            class.pending = pending;
+            class.pending.clear();
+        }
+        self.programs = programs;
+    }
+
+    fn batch(&self, class: &mut Class, segment: &[(u64, Record<'_>)], batch: &[usize], out: &mut Vec<Out>) {
+        let records: Vec<&(u64, Record<'_>)> = batch.iter().filter_map(|index| segment.get(*index)).collect();
+        let messages: Vec<Message<'_>> = records.iter().map(|(epoch, record)| message(*epoch, record)).collect();
+        let mut results = Vec::new();
+        class.program.evaluate(&messages, &mut results);
+        let origins = Arc::new(origins(&records));
+        for active in class.rules.iter().filter_map(|rule| self.rules.get(*rule)) {
+            active.stats.matched.add(records.len() as u64);
+        }
+        for result in results {
+            let Some(active) = class.rules.get(result.rule).and_then(|rule| self.rules.get(*rule)) else { continue };
+            self.emit(active, result, &records, &origins, out);
+        }
+    }
+
+    fn emit(
+        &self,
+        active: &Arc<ActiveRule>,
+        result: RuleRows,
+        records: &[&(u64, Record<'_>)],
+        origins: &Arc<Origins>,
+        out: &mut Vec<Out>,
+    ) {
+        for reject in &result.rejects {
+            if let Some((epoch, record)) = records.get(reject.message as usize) {
+                active.stats.fail(1, &reject.reason);
+                self.errors.push(sample(*epoch, record, &active.rule.name, &reject.reason));
+            }
+        }
+        active.stats.count_undefined(result.undefined);
+        let rows = result.rows;
+        if rows.messages.is_empty() {
+            return;
+        }
+        active.stats.passed.add(rows.messages.len() as u64);
+        if active.rule.windowed.is_some() {
+            out.extend(keyed(active, &rows, origins).map(|row| Out::Keyed(Keyed::Row(row))));
+            return;
+        }
+        let rows = Arc::new(rows);
+        out.extend((0..active.destinations.len()).map(|action| {
+            Out::Rows(RowBatch {
+                rule: Arc::clone(active),
+                action,
+                rows: Arc::clone(&rows),
+                origins: Arc::clone(origins),
+            })
+        }));
+    }
+}
+
+/// The rows of a windowed rule, taken apart into keys and arguments.
+fn keyed<'a>(
+    active: &'a Arc<ActiveRule>,
+    rows: &'a hedgerow_sql::program::Rows,
+    origins: &'a Arc<Origins>,
+) -> impl Iterator<Item = KeyedRow> + 'a {
+    let keys = active.rule.windowed.as_ref().map(|windowed| windowed.keys.len()).unwrap_or_default();
+    rows.messages.iter().enumerate().map(move |(row, message)| {
+        let mut values = rows.values(row);
+        let arguments = values.split_off(keys.min(values.len()));
+        KeyedRow::new(Arc::clone(active), origins.position(*message), values, arguments)
+    })
+}
+
+fn message<'a>(epoch: u64, record: &Record<'a>) -> Message<'a> {
+    let present = |text: &'a str| (!text.is_empty()).then_some(text);
+    Message {
+        topic: record.topic,
+        payload: record.payload,
+        client_id: present(record.client_id),
+        principal: present(record.principal),
+        source_ip: present(record.address),
+        time_ms: record.time_ms,
+        epoch,
+        offset: record.offset.0,
+        properties: record.properties,
+        ..Message::default()
+    }
+}
+
+fn origins(records: &[&(u64, Record<'_>)]) -> Origins {
+    let mut origins = Origins::default();
+    let mut last: (Arc<str>, Arc<str>) = ("".into(), "".into());
+    for (epoch, record) in records {
+        if &*last.0 != record.topic {
+            last.0 = record.topic.into();
+        }
+        if &*last.1 != record.client_id {
+            last.1 = record.client_id.into();
+        }
+        origins.epoch.push(*epoch);
+        origins.offset.push(record.offset.0);
+        origins.time_ms.push(record.time_ms);
+        origins.topic.push(Arc::clone(&last.0));
+        origins.client_id.push(Arc::clone(&last.1));
+        origins.hops.push(record.hops);
+    }
+    origins
+}
+
+fn sample(epoch: u64, record: &Record<'_>, rule: &str, reason: &str) -> ErrorSample {
+    ErrorSample {
+        epoch,
+        offset: record.offset.0,
+        time_ms: record.time_ms,
+        rule: rule.to_owned(),
+        target: String::new(),
+        topic: record.topic.to_owned(),
+        client_id: record.client_id.to_owned(),
+        reason: reason.to_owned(),
+        sample: excerpt(record.payload),
+    }
+}

@@ -1,0 +1,5 @@
+//! The operators of the one static dataflow, in the order of a row's way. Rules, windows and timers are data in them.
+
+pub mod deliver;
+pub mod evaluate;
+pub mod window;

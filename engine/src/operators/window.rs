@@ -1,0 +1,345 @@
+//! Windows over log time: aggregates by key, emitted when the log's time reaches the window's end.
+//!
+//! Rows come in by key from all workers. They are kept until the frontier has passed their step, and are then taken in
+//! (epoch, offset) order, with the windows due at d closed before rows of epochs ≥ d; so a result depends neither on
+//! the number of workers nor on how epochs were cut into steps. The operator holds one capability, at its input
+//! frontier: an open window holds up no mark.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hedgerow_sql::ast::Window;
+use hedgerow_sql::eval::aggregate::Accumulator;
+use hedgerow_sql::eval::evaluate_slots;
+use hedgerow_sql::json;
+use hedgerow_sql::program::Rows;
+use hedgerow_sql::rule::Windowed;
+use hedgerow_sql::value::Value;
+
+use crate::metrics::EngineMetrics;
+use crate::rows::{ActiveRule, Origins, RowBatch};
+use crate::step::stable_hash;
+
+/// What the operator is sent.
+pub enum Keyed {
+    /// A row for its group.
+    Row(KeyedRow),
+    /// The rules in force from this position on: state of rules that are gone or changed is discarded.
+    Rules {
+        /// The worker this copy is for.
+        worker: u64,
+        /// Epoch and offset.
+        position: (u64, u64),
+        /// The rules.
+        rules: Arc<Vec<Arc<ActiveRule>>>,
+    },
+}
+
+impl Keyed {
+    /// The number whose remainder is the worker.
+    pub fn route(&self) -> u64 {
+        match self {
+            Keyed::Row(row) => row.hash,
+            Keyed::Rules { worker, .. } => *worker,
+        }
+    }
+
+    fn position(&self) -> (u64, u64) {
+        match self {
+            Keyed::Row(row) => row.position,
+            Keyed::Rules { position, .. } => *position,
+        }
+    }
+}
+
+/// A row of a windowed rule.
+pub struct KeyedRow {
+    rule: Arc<ActiveRule>,
+    position: (u64, u64),
+    hash: u64,
+    key: GroupKey,
+    arguments: Vec<Value>,
+}
+
+/// A group's key: its values and their canonical text, which orders and compares it.
+#[derive(Clone, Debug)]
+struct GroupKey {
+    text: Arc<str>,
+    values: Arc<Vec<Value>>,
+}
+
+impl GroupKey {
+    fn new(values: Vec<Value>) -> Self {
+        let text = json::to_text(&Value::Array(Arc::new(values.iter().map(defined).collect())));
+        Self { text: text.into(), values: Arc::new(values) }
+    }
+}
+
+/// Undefined has no JSON text of its own inside an array: as a key it is the same group as Null.
+fn defined(value: &Value) -> Value {
+    if matches!(value, Value::Undefined) { Value::Null } else { value.clone() }
+}
+
+impl KeyedRow {
+    /// A row with its key values and aggregate arguments.
+    pub fn new(rule: Arc<ActiveRule>, position: (u64, u64), key: Vec<Value>, arguments: Vec<Value>) -> Self {
+        let key = GroupKey::new(key);
+        Self { hash: stable_hash(key.text.as_bytes()), rule, position, key, arguments }
+    }
+}
+
+/// One window of one group.
+struct Group {
+    key: GroupKey,
+    accumulators: Vec<Accumulator>,
+}
+
+/// The open windows of one rule.
+struct RuleState {
+    rule: Arc<ActiveRule>,
+    /// By window end (µs), then by key text.
+    windows: BTreeMap<u64, BTreeMap<Arc<str>, Group>>,
+}
+
+/// The operator's state on one worker.
+pub struct WindowState {
+    rules: BTreeMap<Arc<str>, RuleState>,
+    metrics: Arc<EngineMetrics>,
+}
+
+impl WindowState {
+    /// No open windows.
+    pub fn new(metrics: Arc<EngineMetrics>) -> Self {
+        Self { rules: BTreeMap::new(), metrics }
+    }
+
+    /// The next deadline, in microseconds of log time.
+    pub fn next_deadline(&self) -> Option<u64> {
+        self.rules.values().filter_map(|state| state.windows.keys().next().copied()).min()
+    }
+
+    /// Takes rows in order, closing windows in between; then closes everything due up to `up_to`.
+    pub fn advance(&mut self, mut input: Vec<Keyed>, up_to: u64, out: &mut Vec<RowBatch>) {
+        input.sort_by_key(Keyed::position);
+        for item in input {
+            let (epoch, _) = item.position();
+            self.fire(epoch, out);
+            match item {
+                Keyed::Row(row) => self.add(row),
+                Keyed::Rules { rules, .. } => self.change(&rules),
+            }
+        }
+        self.fire(up_to, out);
+    }
+
+    fn add(&mut self, row: KeyedRow) {
+        let Some(windowed) = &row.rule.rule.windowed else { return };
+        let state = self
+            .rules
+            .entry(Arc::clone(&row.rule.rule.name))
+            .or_insert_with(|| RuleState { rule: Arc::clone(&row.rule), windows: BTreeMap::new() });
+        let Window::Tumble { width_us } = windowed.window;
+        let end = (row.position.0 / width_us.max(1) + 1) * width_us.max(1);
+        let group = state.windows.entry(end).or_default().entry(Arc::clone(&row.key.text)).or_insert_with(|| {
+            self.metrics.windows_open.add(1);
+            Group { key: row.key.clone(), accumulators: accumulators(windowed) }
+        });
+        let mut arguments = row.arguments.iter();
+        for (accumulator, aggregate) in group.accumulators.iter_mut().zip(&windowed.aggregates) {
+            match &aggregate.argument {
+                Some(_) => accumulator.add(arguments.next().unwrap_or(&Value::Undefined)),
+                None => accumulator.count_row(),
+            }
+        }
+    }
+
+    /// Keeps the state of rules whose windows, keys and aggregates are as they were; discards the rest.
+    fn change(&mut self, rules: &[Arc<ActiveRule>]) {
+        self.rules.retain(|name, state| {
+            let successor = rules.iter().find(|active| &active.rule.name == name);
+            let keep = successor.is_some_and(|active| same_shape(&active.rule.windowed, &state.rule.rule.windowed));
+            match successor {
+                Some(active) if keep => state.rule = Arc::clone(active),
+                _ => self.metrics.windows_open.set(self.metrics.windows_open.get().saturating_sub(state.groups())),
+            }
+            keep
+        });
+    }
+
+    /// Emits all windows that end at or before `epoch`.
+    fn fire(&mut self, epoch: u64, out: &mut Vec<RowBatch>) {
+        let mut due: Vec<(u64, Arc<ActiveRule>, BTreeMap<Arc<str>, Group>)> = Vec::new();
+        for state in self.rules.values_mut() {
+            while let Some(entry) = state.windows.first_entry()
+                && *entry.key() <= epoch
+            {
+                due.push((*entry.key(), Arc::clone(&state.rule), entry.remove()));
+            }
+        }
+        due.sort_by(|a, b| (a.0, &a.1.rule.name).cmp(&(b.0, &b.1.rule.name)));
+        for (end, rule, groups) in due {
+            self.metrics.windows_open.set(self.metrics.windows_open.get().saturating_sub(groups.len() as u64));
+            emit(&rule, end, groups, &self.metrics, out);
+        }
+    }
+
+    /// The state as bytes for a checkpoint: a JSON array with one entry a group; every value and accumulator in its
+    /// own exact text form.
+    pub fn encode(&self) -> Vec<u8> {
+        let groups: Vec<StoredGroup> = self
+            .rules
+            .iter()
+            .flat_map(|(name, state)| {
+                state.windows.iter().flat_map(move |(end, groups)| {
+                    groups.values().map(move |group| StoredGroup {
+                        rule: name.to_string(),
+                        end: *end,
+                        key: group.key.values.iter().map(StoredValue::from).collect(),
+                        accumulators: group.accumulators.iter().map(Accumulator::encode).collect(),
+                    })
+                })
+            })
+            .collect();
+        serde_json::to_vec(&groups).unwrap_or_default()
+    }
+
+    /// Takes over the groups in `bytes` that belong to this worker.
+    ///
+    /// # Errors
+    /// When the bytes are not such a state.
+    pub fn restore(
+        &mut self,
+        bytes: &[u8],
+        rules: &[Arc<ActiveRule>],
+        mine: impl Fn(u64) -> bool,
+    ) -> Result<(), String> {
+        let groups: Vec<StoredGroup> =
+            serde_json::from_slice(bytes).map_err(|error| format!("window state of the checkpoint: {error}"))?;
+        for stored in groups {
+            let key = GroupKey::new(stored.key.into_iter().map(StoredValue::into_value).collect::<Result<_, _>>()?);
+            if !mine(stable_hash(key.text.as_bytes())) {
+                continue;
+            }
+            let Some(rule) = rules.iter().find(|active| *active.rule.name == stored.rule) else { continue };
+            let Some(windowed) = &rule.rule.windowed else { continue };
+            let accumulators = windowed
+                .aggregates
+                .iter()
+                .zip(&stored.accumulators)
+                .map(|(aggregate, text)| Accumulator::decode(aggregate.function, text))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| format!("window state of the checkpoint: {error}"))?;
+            let state = self
+                .rules
+                .entry(Arc::clone(&rule.rule.name))
+                .or_insert_with(|| RuleState { rule: Arc::clone(rule), windows: BTreeMap::new() });
+            self.metrics.windows_open.add(1);
+            state
+                .windows
+                .entry(stored.end)
+                .or_default()
+                .insert(Arc::clone(&key.text), Group { key, accumulators });
+        }
+        Ok(())
+    }
+}
+
+impl RuleState {
+    fn groups(&self) -> u64 {
+        self.windows.values().map(|groups| groups.len() as u64).sum()
+    }
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct StoredGroup {
+    rule: String,
+    end: u64,
+    key: Vec<StoredValue>,
+    accumulators: Vec<String>,
+}
+
+/// A key value: JSON text, with Undefined told from Null.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct StoredValue(Option<String>);
+
+impl From<&Value> for StoredValue {
+    fn from(value: &Value) -> Self {
+        Self((!matches!(value, Value::Undefined)).then(|| json::to_text(value)))
+    }
+}
+
+impl StoredValue {
+    fn into_value(self) -> Result<Value, String> {
+        let Some(text) = self.0 else { return Ok(Value::Undefined) };
+        json::parse_exact(&text).map_err(|error| format!("window state of the checkpoint: {error}"))
+    }
+}
+
+fn accumulators(windowed: &Windowed) -> Vec<Accumulator> {
+    windowed.aggregates.iter().map(|aggregate| Accumulator::new(aggregate.function)).collect()
+}
+
+/// Whether state gathered under one definition may go on under another.
+pub fn same_shape(new: &Option<Windowed>, old: &Option<Windowed>) -> bool {
+    match (new, old) {
+        (Some(new), Some(old)) => {
+            new.window == old.window && new.keys == old.keys && new.aggregates == old.aggregates
+        }
+        _ => false,
+    }
+}
+
+/// The rows of one rule's windows that end at `end`, in the order of their keys.
+fn emit(
+    rule: &Arc<ActiveRule>,
+    end: u64,
+    groups: BTreeMap<Arc<str>, Group>,
+    metrics: &EngineMetrics,
+    out: &mut Vec<RowBatch>,
+) {
+    let Some(windowed) = &rule.rule.windowed else { return };
+    let Window::Tumble { width_us } = windowed.window;
+    let bounds = [end.saturating_sub(width_us), end].map(|us| Value::Int(i128::from(us / 1_000)));
+    let mut rows = Vec::new();
+    let mut origins = Origins { timer: true, ..Origins::default() };
+    for group in groups.into_values() {
+        let offset = stable_hash(group.key.text.as_bytes()) >> 1;
+        let slots: Vec<Value> = group
+            .key
+            .values
+            .iter()
+            .cloned()
+            .chain(group.accumulators.iter().map(Accumulator::result))
+            .chain(bounds.iter().cloned())
+            .collect();
+        let dialect = rule.rule.dialect;
+        let holds = windowed.having.as_ref().is_none_or(|having| {
+            matches!(evaluate_slots(having, &slots, dialect), Value::Bool(true))
+        });
+        if !holds {
+            continue;
+        }
+        let members =
+            windowed.items.iter().map(|(name, item)| (name.clone(), evaluate_slots(item, &slots, dialect))).collect();
+        rows.push(members);
+        origins.epoch.push(end);
+        origins.offset.push(offset);
+        origins.time_ms.push((end / 1_000) as i64);
+        origins.topic.push("".into());
+        origins.client_id.push("".into());
+        origins.hops.push(0);
+    }
+    if rows.is_empty() {
+        return;
+    }
+    metrics.window_rows.add(rows.len() as u64);
+    rule.stats.passed.add(rows.len() as u64);
+    let rows = Arc::new(Rows::from_members(rows, &rule.rule));
+    let origins = Arc::new(origins);
+    out.extend((0..rule.destinations.len()).map(|action| RowBatch {
+        rule: Arc::clone(rule),
+        action,
+        rows: Arc::clone(&rows),
+        origins: Arc::clone(&origins),
+    }));
+}

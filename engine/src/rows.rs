@@ -1,0 +1,159 @@
+//! Rows on their way from rules to sinks, and the container in which they cross between workers.
+
+use std::sync::Arc;
+
+use hedgerow_sql::program::Rows;
+use hedgerow_sql::rule::{Rule, TableDef};
+use hedgerow_storage::log::Epoch;
+use timely::Accountable;
+use timely::container::{DrainContainer, PushInto, SizableContainer};
+use timely::dataflow::channels::ContainerBytes;
+
+use crate::metrics::RuleStats;
+
+/// A rule in force, with what it needs at run time.
+#[derive(Debug)]
+pub struct ActiveRule {
+    /// The checked rule.
+    pub rule: Arc<Rule>,
+    /// Where each action's rows go, in the order of the rule's actions.
+    pub destinations: Vec<Destination>,
+    /// Counters.
+    pub stats: Arc<RuleStats>,
+}
+
+/// Where rows go, resolved when the rule came into force.
+#[derive(Clone, Debug)]
+pub enum Destination {
+    /// A key-value table.
+    Table(Arc<TableDef>),
+    /// A named sink.
+    Sink(Arc<str>),
+    /// The log, as derived records.
+    Derived,
+}
+
+/// Who a row came from: one entry for each message of an evaluated batch.
+#[derive(Debug, Default)]
+pub struct Origins {
+    /// Epoch of the record, or the deadline for window rows.
+    pub epoch: Vec<u64>,
+    /// Offset of the record; for window rows a number that tells the rows of one deadline apart.
+    pub offset: Vec<u64>,
+    /// Time of receipt, milliseconds since 1970.
+    pub time_ms: Vec<i64>,
+    /// Topic; empty for window rows.
+    pub topic: Vec<Arc<str>>,
+    /// Client id; empty for window rows and derived records.
+    pub client_id: Vec<Arc<str>>,
+    /// How often the record was republished.
+    pub hops: Vec<u8>,
+    /// These rows were emitted by a deadline: they come before the records of an epoch of the same time.
+    pub timer: bool,
+}
+
+impl Origins {
+    /// The position of message `index` in the one order of the system.
+    pub fn position(&self, index: u32) -> (u64, u64) {
+        let index = index as usize;
+        (self.epoch.get(index).copied().unwrap_or_default(), self.offset.get(index).copied().unwrap_or_default())
+    }
+
+    /// The time of receipt of message `index`.
+    pub fn time_ms(&self, index: u32) -> i64 {
+        self.time_ms.get(index as usize).copied().unwrap_or_default()
+    }
+}
+
+/// Output rows of one rule, for all of its actions.
+#[derive(Clone, Debug)]
+pub struct RowBatch {
+    /// The rule.
+    pub rule: Arc<ActiveRule>,
+    /// Which of the rule's actions this is for.
+    pub action: usize,
+    /// The rows; `rows.messages` index `origins`.
+    pub rows: Arc<Rows>,
+    /// Who they came from.
+    pub origins: Arc<Origins>,
+}
+
+impl RowBatch {
+    /// The destination.
+    pub fn destination(&self) -> Option<&Destination> {
+        self.rule.destinations.get(self.action)
+    }
+
+    /// The stable id of row `row`: `epoch-offset-rule-action`.
+    pub fn row_id(&self, row: usize) -> String {
+        let index = self.rows.messages.get(row).copied().unwrap_or_default();
+        let (epoch, offset) = self.origins.position(index);
+        format!("{epoch}-{offset}-{}-{}", self.rule.rule.name, self.action)
+    }
+
+    /// The epoch of row `row`.
+    pub fn epoch(&self, row: usize) -> Epoch {
+        Epoch(self.origins.position(self.rows.messages.get(row).copied().unwrap_or_default()).0)
+    }
+}
+
+/// A container that crosses between the workers of one process by moving it.
+///
+/// timely asks every exchanged container how it would be sent to another process. Hedgerow's workers are threads of one
+/// process (`timely::Config::process`), where that is never asked.
+#[derive(Clone, Debug)]
+pub struct Local<T>(pub Vec<T>);
+
+impl<T> Default for Local<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Accountable for Local<T> {
+    fn record_count(&self) -> i64 {
+        self.0.len() as i64
+    }
+}
+
+impl<T> DrainContainer for Local<T> {
+    type Item<'a>
+        = T
+    where
+        T: 'a;
+    type DrainIter<'a>
+        = std::vec::Drain<'a, T>
+    where
+        T: 'a;
+    fn drain(&mut self) -> Self::DrainIter<'_> {
+        self.0.drain(..)
+    }
+}
+
+impl<T> SizableContainer for Local<T> {
+    fn at_capacity(&self) -> bool {
+        self.0.at_capacity()
+    }
+    fn ensure_capacity(&mut self, stash: &mut Option<Self>) {
+        let mut inner = stash.take().map(|stash| stash.0);
+        self.0.ensure_capacity(&mut inner);
+    }
+}
+
+impl<T> PushInto<T> for Local<T> {
+    fn push_into(&mut self, item: T) {
+        self.0.push(item);
+    }
+}
+
+impl<T> ContainerBytes for Local<T> {
+    fn from_bytes(_: timely::bytes::arc::Bytes) -> Self {
+        unreachable!("workers are threads of one process")
+    }
+    fn length_in_bytes(&self) -> usize {
+        unreachable!("workers are threads of one process")
+    }
+    fn into_bytes<W: std::io::Write>(&self, _: &mut W) {
+        unreachable!("workers are threads of one process")
+    }
+}

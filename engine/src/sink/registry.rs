@@ -1,0 +1,190 @@
+//! The sinks of a running engine, by name.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hedgerow_sql::rule::SinkDef;
+use hedgerow_storage::log::Epoch;
+
+use super::{Delivery, Marks, Outcome, Sink, SinkHealth};
+use crate::step::stable_hash;
+
+/// Names a sink.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SinkKey {
+    /// All key-value tables: one store, one mark.
+    Tables,
+    /// Derived records.
+    Derived,
+    /// A sink of CREATE SINK.
+    Named(Arc<str>),
+}
+
+impl SinkKey {
+    /// The number whose remainder is the worker that owns the sink.
+    pub fn route(&self) -> u64 {
+        match self {
+            SinkKey::Tables => 0,
+            SinkKey::Derived => 1,
+            SinkKey::Named(name) => stable_hash(name.as_bytes()) >> 1,
+        }
+    }
+}
+
+impl std::fmt::Display for SinkKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            SinkKey::Tables => "tables",
+            SinkKey::Derived => "republish",
+            SinkKey::Named(name) => name,
+        })
+    }
+}
+
+/// Opens the sinks of CREATE SINK.
+pub trait OpenSink: Send + Sync {
+    /// Opens a sink. `since` is the epoch that created it: it has seen everything before, since there was nothing.
+    ///
+    /// # Errors
+    /// What is wrong and which setting mends it. Never because a destination is out of reach.
+    fn open(&self, definition: &SinkDef, since: Epoch) -> Result<Box<dyn Sink>, String>;
+}
+
+/// A row of `system.sinks`.
+#[derive(Clone, Debug)]
+pub struct SinkStatus {
+    /// Name.
+    pub name: String,
+    /// Its marks.
+    pub marks: Marks,
+    /// How it is doing.
+    pub health: SinkHealth,
+}
+
+type Slot = Arc<Mutex<Box<dyn Sink>>>;
+
+/// The open sinks.
+pub struct Registry {
+    opener: Box<dyn OpenSink>,
+    sinks: Mutex<BTreeMap<SinkKey, (Arc<SinkDef>, Slot)>>,
+    built_in: BTreeMap<SinkKey, Slot>,
+    failed: Mutex<BTreeMap<Arc<str>, String>>,
+}
+
+impl Registry {
+    /// A registry of the two built-in sinks, opening others with `opener`.
+    pub fn new(opener: Box<dyn OpenSink>, tables: Box<dyn Sink>, derived: Box<dyn Sink>) -> Self {
+        let built_in = [(SinkKey::Tables, tables), (SinkKey::Derived, derived)]
+            .into_iter()
+            .map(|(key, sink)| (key, Arc::new(Mutex::new(sink))))
+            .collect();
+        Self { opener, sinks: Mutex::default(), built_in, failed: Mutex::default() }
+    }
+
+    /// Opens what is new in `definitions`, reopens what has changed, closes what is gone.
+    pub fn sync(&self, definitions: &[Arc<SinkDef>], since: Epoch) {
+        let Ok(mut sinks) = self.sinks.lock() else { return };
+        let gone: Vec<SinkKey> = sinks
+            .iter()
+            .filter(|(_, (open, _))| !definitions.iter().any(|definition| definition == open))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in gone {
+            if let Some((_, slot)) = sinks.remove(&key)
+                && let Ok(mut sink) = slot.lock()
+            {
+                sink.close(Duration::from_secs(5));
+            }
+        }
+        for definition in definitions {
+            let key = SinkKey::Named(Arc::clone(&definition.name));
+            if sinks.contains_key(&key) {
+                continue;
+            }
+            let Ok(mut failed) = self.failed.lock() else { return };
+            match self.opener.open(definition, since) {
+                Ok(sink) => {
+                    failed.remove(&definition.name);
+                    sinks.insert(key, (Arc::clone(definition), Arc::new(Mutex::new(sink))));
+                }
+                Err(reason) => {
+                    tracing::error!(sink = %definition.name, %reason, "the sink does not open");
+                    failed.insert(Arc::clone(&definition.name), reason);
+                }
+            }
+        }
+    }
+
+    /// The names of all open sinks.
+    pub fn keys(&self) -> Vec<SinkKey> {
+        let named = self.sinks.lock().map(|sinks| sinks.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        self.built_in.keys().cloned().chain(named).collect()
+    }
+
+    fn slot(&self, key: &SinkKey) -> Option<Slot> {
+        self.built_in
+            .get(key)
+            .map(Arc::clone)
+            .or_else(|| self.sinks.lock().ok()?.get(key).map(|(_, slot)| Arc::clone(slot)))
+    }
+
+    fn slots(&self) -> Vec<(SinkKey, Slot)> {
+        self.keys().into_iter().filter_map(|key| self.slot(&key).map(|slot| (key, slot))).collect()
+    }
+
+    /// Hands a delivery to its sink. Rows for a sink that is gone or does not open are counted as failed.
+    pub fn deliver(&self, key: &SinkKey, delivery: &Delivery) -> Outcome {
+        let Some(slot) = self.slot(key) else {
+            for batch in &delivery.batches {
+                batch.rule.stats.fail(batch.rows.messages.len() as u64, &format!("the sink {key} is not open"));
+            }
+            return Outcome::Accepted;
+        };
+        slot.lock().map_or(Outcome::Accepted, |mut sink| sink.deliver(delivery))
+    }
+
+    /// Asks all sinks to make everything up to `up_to` durable soon.
+    pub fn seal(&self, up_to: Epoch) {
+        for (_, slot) in self.slots() {
+            if let Ok(mut sink) = slot.lock() {
+                sink.seal(up_to);
+            }
+        }
+    }
+
+    /// The epoch that every sink has taken.
+    pub fn taken(&self) -> Epoch {
+        let marks = self.slots().into_iter().filter_map(|(_, slot)| slot.lock().ok().map(|sink| sink.marks().taken));
+        marks.min().unwrap_or_default()
+    }
+
+    /// One line a sink.
+    pub fn status(&self) -> Vec<SinkStatus> {
+        let mut status: Vec<SinkStatus> = self
+            .slots()
+            .into_iter()
+            .filter_map(|(key, slot)| {
+                let sink = slot.lock().ok()?;
+                Some(SinkStatus { name: key.to_string(), marks: sink.marks(), health: sink.health() })
+            })
+            .collect();
+        if let Ok(failed) = self.failed.lock() {
+            status.extend(failed.iter().map(|(name, reason)| SinkStatus {
+                name: name.to_string(),
+                marks: Marks::default(),
+                health: SinkHealth { error: Some(reason.clone()), ..SinkHealth::default() },
+            }));
+        }
+        status
+    }
+
+    /// Closes all sinks, each within `wait`.
+    pub fn close(&self, wait: Duration) {
+        for (_, slot) in self.slots() {
+            if let Ok(mut sink) = slot.lock() {
+                sink.close(wait);
+            }
+        }
+    }
+}
