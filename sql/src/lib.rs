@@ -3,6 +3,7 @@
 //! The layers, each knowing only those above it: values and numbers; the tree and its parser; the checked rule; the
 //! scalar evaluator, which is the reference; shredding and columns; plans, which must agree with the reference.
 
+pub mod aggregate;
 pub mod analyze;
 pub mod ast;
 pub mod column;
