@@ -147,6 +147,8 @@ impl Writer {
     fn retain(&self) {
         let Some(oldest) = self.files.oldest_kept() else { return };
         let below = (self.other_readers)().map_or(oldest, |reader| reader.min(oldest));
-        self.log.retain(below);
+        if let Err(error) = self.log.retain(below) {
+            tracing::warn!(%error, "old log segments stay; they are dropped with the next checkpoint");
+        }
     }
 }

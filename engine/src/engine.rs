@@ -7,12 +7,12 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hedgerow_sql::rule::Target;
+use hedgerow_sql::rule::{TableDef, Target};
 use hedgerow_storage::checkpoint::{CheckpointError, CheckpointFile, Checkpoints};
 use hedgerow_storage::disk::Disk;
 use hedgerow_storage::fault;
 use hedgerow_storage::log::{AppendError, Batch, Class, Epoch, Log, ReadError, RecordFields, RecordKind};
-use hedgerow_storage::table::{TableError, Tables};
+use hedgerow_storage::table::{TableSpec, Tables};
 use timely::communication::WorkerGuards;
 
 use crate::SEMANTICS;
@@ -89,9 +89,6 @@ pub enum StartError {
         /// Why.
         source: ReadError,
     },
-    /// Tables cannot be opened.
-    #[error("{0}")]
-    Table(#[from] TableError),
     /// No threads.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -394,8 +391,9 @@ struct Resolver {
 
 impl Resolve for Resolver {
     fn resolve(&self, catalog: &Catalog, epoch: u64) -> Arc<Vec<Arc<ActiveRule>>> {
+        let since = |table: &TableDef| catalog.get(Kind::Table, &table.name).map_or(0, |object| object.since);
         for table in catalog.tables() {
-            if let Err(error) = self.inner.tables.create(&table_spec(table)) {
+            if let Err(error) = self.inner.tables.create(&table_spec(table), since(table)) {
                 self.inner.fail(format!("table {}: {error}", table.name));
             }
         }
@@ -431,8 +429,14 @@ fn destination(catalog: &Catalog, target: &Target) -> Destination {
     }
 }
 
-fn table_spec(table: &hedgerow_sql::rule::TableDef) -> hedgerow_storage::table::TableSpec {
-    hedgerow_storage::table::TableSpec { name: table.name.to_string(), ttl_ms: table.ttl_ms }
+fn table_spec(table: &TableDef) -> TableSpec {
+    TableSpec {
+        name: table.name.to_string(),
+        hash: table.hash.to_string(),
+        range: table.range.as_ref().map(ToString::to_string),
+        ttl_ms: table.ttl_ms,
+        definition: table.text.to_string(),
+    }
 }
 
 fn restore_catalog(checkpoint: Option<&CheckpointFile>) -> Result<Catalog, StartError> {

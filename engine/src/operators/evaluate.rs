@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use ahash::AHashMap;
-use hedgerow_sql::message::Message;
+use hedgerow_sql::message::{Message, Properties};
 use hedgerow_sql::program::{Program, RuleRows};
 use hedgerow_sql::topic::FilterTrie;
 use hedgerow_storage::log::{Record, RecordKind};
@@ -21,6 +21,9 @@ use crate::step::{Step, worker_of};
 const BATCH_ROWS: usize = 8_192;
 /// Distinct topics whose match is remembered, at most.
 const TOPICS: usize = 1 << 20;
+
+/// A publish below it goes to the rule named by the next level, and to no other.
+const BASIC_INGEST: &str = "$aws/rules/";
 
 /// What leaves the operator.
 pub enum Out {
@@ -150,7 +153,10 @@ impl<R: Resolve> Evaluate<R> {
             return *class;
         }
         let mut matching = Vec::new();
-        self.trie.matches(topic, |rule| matching.push(*rule));
+        match topic.strip_prefix(BASIC_INGEST).and_then(|rest| rest.split_once('/')) {
+            Some((rule, _)) => matching.extend(self.rules.iter().position(|active| *active.rule.name == *rule)),
+            None => self.trie.visit(topic, |rule| matching.push(*rule)),
+        }
         matching.sort_unstable();
         matching.dedup();
         let next = self.programs.len();
@@ -255,18 +261,16 @@ fn keyed<'a>(
 }
 
 fn message<'a>(epoch: u64, record: &Record<'a>) -> Message<'a> {
+    let (offset, record) = (record.offset.0, record.fields);
     let present = |text: &'a str| (!text.is_empty()).then_some(text);
     Message {
-        topic: record.topic,
-        payload: record.payload,
         client_id: present(record.client_id),
         principal: present(record.principal),
         source_ip: present(record.address),
-        time_ms: record.time_ms,
         epoch,
-        offset: record.offset.0,
-        properties: record.properties,
-        ..Message::default()
+        offset,
+        properties: Properties::new(record.properties),
+        ..Message::new(record.topic, record.payload, record.time_ms)
     }
 }
 

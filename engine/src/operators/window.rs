@@ -8,13 +8,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use hedgerow_sql::ast::Window;
-use hedgerow_sql::eval::aggregate::Accumulator;
-use hedgerow_sql::eval::evaluate_slots;
+use hedgerow_sql::aggregate::Accumulator;
+use hedgerow_sql::ast::{Dialect, Window};
+use hedgerow_sql::eval::{Scope, evaluate};
 use hedgerow_sql::json;
+use hedgerow_sql::message::Message;
 use hedgerow_sql::program::Rows;
 use hedgerow_sql::rule::Windowed;
-use hedgerow_sql::value::Value;
+use hedgerow_sql::value::{MAX_TEXT, Value};
 
 use crate::metrics::EngineMetrics;
 use crate::rows::{ActiveRule, Origins, RowBatch};
@@ -70,14 +71,19 @@ struct GroupKey {
 
 impl GroupKey {
     fn new(values: Vec<Value>) -> Self {
-        let text = json::to_text(&Value::Array(Arc::new(values.iter().map(defined).collect())));
-        Self { text: text.into(), values: Arc::new(values) }
+        let text = json::to_text(&Value::array(values.iter().map(canonical).collect()), MAX_TEXT);
+        Self { text: text.unwrap_or_default().into(), values: Arc::new(values) }
     }
 }
 
-/// Undefined has no JSON text of its own inside an array: as a key it is the same group as Null.
-fn defined(value: &Value) -> Value {
-    if matches!(value, Value::Undefined) { Value::Null } else { value.clone() }
+/// Equal numbers are one group however they are spelt. Undefined has no JSON text inside an array: it groups with Null.
+fn canonical(value: &Value) -> Value {
+    match value {
+        Value::Undefined => Value::Null,
+        Value::Decimal(number) => Value::Decimal(number.strip_zeros()),
+        Value::Int(_) => value.to_decimal().map_or(Value::Null, |number| Value::Decimal(number.strip_zeros())),
+        _ => value.clone(),
+    }
 }
 
 impl KeyedRow {
@@ -227,8 +233,8 @@ impl WindowState {
                 .iter()
                 .zip(&stored.accumulators)
                 .map(|(aggregate, text)| Accumulator::decode(aggregate.function, text))
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|error| format!("window state of the checkpoint: {error}"))?;
+                .collect::<Option<Vec<_>>>()
+                .ok_or_else(|| format!("window state of the checkpoint: rule {}: unreadable aggregate", stored.rule))?;
             let state = self
                 .rules
                 .entry(Arc::clone(&rule.rule.name))
@@ -258,20 +264,20 @@ struct StoredGroup {
     accumulators: Vec<String>,
 }
 
-/// A key value: JSON text, with Undefined told from Null.
+/// A key value: JSON text (decimals keep a point or an exponent), with Undefined told from Null.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct StoredValue(Option<String>);
 
 impl From<&Value> for StoredValue {
     fn from(value: &Value) -> Self {
-        Self((!matches!(value, Value::Undefined)).then(|| json::to_text(value)))
+        Self((!value.is_undefined()).then(|| json::to_text(value, MAX_TEXT).unwrap_or_default()))
     }
 }
 
 impl StoredValue {
     fn into_value(self) -> Result<Value, String> {
         let Some(text) = self.0 else { return Ok(Value::Undefined) };
-        json::parse_exact(&text).map_err(|error| format!("window state of the checkpoint: {error}"))
+        json::parse(text.as_bytes(), Dialect::Aws2015).map_err(|error| format!("window state of the checkpoint: {error}"))
     }
 }
 
@@ -312,16 +318,13 @@ fn emit(
             .chain(group.accumulators.iter().map(Accumulator::result))
             .chain(bounds.iter().cloned())
             .collect();
-        let dialect = rule.rule.dialect;
-        let holds = windowed.having.as_ref().is_none_or(|having| {
-            matches!(evaluate_slots(having, &slots, dialect), Value::Bool(true))
-        });
+        let message = Message { epoch: end, offset, ..Message::new("", b"{}", (end / 1_000) as i64) };
+        let scope = Scope::new(&message, rule.rule.dialect).with_slots(&slots);
+        let holds = windowed.having.as_ref().is_none_or(|having| evaluate(having, &scope).to_bool() == Some(true));
         if !holds {
             continue;
         }
-        let members =
-            windowed.items.iter().map(|(name, item)| (name.clone(), evaluate_slots(item, &slots, dialect))).collect();
-        rows.push(members);
+        rows.push(windowed.items.iter().map(|(name, item)| (name.clone(), evaluate(item, &scope))).collect());
         origins.epoch.push(end);
         origins.offset.push(offset);
         origins.time_ms.push((end / 1_000) as i64);

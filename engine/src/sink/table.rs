@@ -11,9 +11,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use hedgerow_sql::rule::Target;
 use hedgerow_storage::log::Epoch;
-use hedgerow_storage::table::{Tables, Write};
+use hedgerow_storage::table::Tables;
 
-use super::table_row::{RowError, row_write};
+use super::table_row::{TableRow, table_row};
 use super::{Delivery, Marks, Outcome, Sink, SinkHealth};
 use crate::errors::{ErrorSample, Errors, excerpt};
 use crate::rows::RowBatch;
@@ -100,24 +100,32 @@ impl State {
             }
         }
         order.sort_by(|a, b| a.0.cmp(&b.0));
-        let mut writes: Vec<Write> = Vec::with_capacity(order.len());
+        let mut rows: Vec<(TableRow, &RowBatch, usize)> = Vec::with_capacity(order.len());
         for (_, batch, row) in order {
-            match row_write(batch, row) {
-                Ok(write) => {
-                    writes.push(write);
-                    batch.rule.stats.delivered.add(1);
-                }
-                Err(error) => self.refuse(batch, row, &error),
+            match table_row(batch, row) {
+                Ok(fitting) => rows.push((fitting, batch, row)),
+                Err(error) => self.refuse(batch, row, &error.to_string()),
             }
         }
         let up_to = delivery.up_to.0;
-        if !writes.is_empty() {
-            let rows = writes.len() as u64;
-            if let Err(error) = self.tables.apply(MARK, up_to, writes) {
-                self.fail(format!("rows cannot be written to the tables: {error}"));
-                return;
+        if !rows.is_empty() {
+            match self.tables.apply(MARK, up_to, rows.iter().map(|(row, _, _)| row.write())) {
+                Ok(applied) => {
+                    self.rows.fetch_add(applied.taken as u64, Ordering::Relaxed);
+                    for rejected in applied.rejected {
+                        if let Some((_, batch, row)) = rows.get(rejected.index) {
+                            self.refuse(batch, *row, &rejected.reason.to_string());
+                        }
+                    }
+                }
+                Err(error) => {
+                    self.fail(format!("rows cannot be written to the tables: {error}"));
+                    return;
+                }
             }
-            self.rows.fetch_add(rows, Ordering::Relaxed);
+            for (_, batch, _) in &rows {
+                batch.rule.stats.delivered.add(1);
+            }
         }
         self.applied.fetch_max(up_to, Ordering::AcqRel);
     }
@@ -146,9 +154,8 @@ impl State {
         }
     }
 
-    fn refuse(&self, batch: &RowBatch, row: usize, error: &RowError) {
-        let reason = error.to_string();
-        batch.rule.stats.fail(1, &reason);
+    fn refuse(&self, batch: &RowBatch, row: usize, reason: &str) {
+        batch.rule.stats.fail(1, reason);
         let message = batch.rows.messages.get(row).copied().unwrap_or_default();
         let (epoch, offset) = batch.origins.position(message);
         let target = match batch.rule.rule.actions.get(batch.action).map(|action| &action.target) {
@@ -165,7 +172,7 @@ impl State {
             target,
             topic: text(&batch.origins.topic),
             client_id: text(&batch.origins.client_id),
-            reason,
+            reason: reason.to_owned(),
             sample: excerpt(&batch.rows.json(row)),
         });
     }

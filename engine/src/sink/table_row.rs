@@ -1,9 +1,13 @@
 //! A row of a rule as a write to a key-value table: its key, its types, its text.
 
+use std::sync::Arc;
+
+use hedgerow_sql::ast::Dialect;
 use hedgerow_sql::json;
 use hedgerow_sql::rule::{ColumnType, ItemTarget, KeyTemplate, TableDef, Target};
-use hedgerow_sql::value::{Object, Value};
+use hedgerow_sql::value::{MAX_TEXT, Object, Value};
 use hedgerow_storage::table::{Key, Write};
+
 
 use crate::rows::{Destination, RowBatch};
 
@@ -36,16 +40,46 @@ pub enum RowError {
         /// The value, shortened.
         found: String,
     },
+    /// A row beyond the limit of all texts.
+    #[error("the row for table {table:?} is longer than {MAX_TEXT} bytes")]
+    TooLong {
+        /// The table.
+        table: String,
+    },
     /// An action whose destination is not a table.
     #[error("the action does not write to a table")]
     NoTable,
+}
+
+/// A row as its table takes it.
+#[derive(Debug)]
+pub struct TableRow {
+    table: Arc<str>,
+    hash: Key,
+    range: Option<Key>,
+    /// The row as the text of a JSON object; `None` removes it.
+    text: Option<String>,
+    time_ms: i64,
+}
+
+impl TableRow {
+    /// The write.
+    pub fn write(&self) -> Write<'_> {
+        Write {
+            table: &self.table,
+            hash: self.hash.clone(),
+            range: self.range.clone(),
+            value: self.text.as_ref().map(String::as_bytes),
+            time_ms: self.time_ms,
+        }
+    }
 }
 
 /// The write of one row.
 ///
 /// # Errors
 /// When the row does not fit the table.
-pub fn row_write(batch: &RowBatch, row: usize) -> Result<Write, RowError> {
+pub fn table_row(batch: &RowBatch, row: usize) -> Result<TableRow, RowError> {
     let Some(Destination::Table(table)) = batch.destination() else { return Err(RowError::NoTable) };
     let message = batch.rows.messages.get(row).copied().unwrap_or_default();
     let time_ms = batch.origins.time_ms(message);
@@ -57,7 +91,7 @@ pub fn row_write(batch: &RowBatch, row: usize) -> Result<Write, RowError> {
 }
 
 /// `INTO table`, `dynamoDBv2`: columns by name.
-fn named(table: &TableDef, batch: &RowBatch, row: usize, time_ms: i64) -> Result<Write, RowError> {
+fn named(table: &TableDef, batch: &RowBatch, row: usize, time_ms: i64) -> Result<TableRow, RowError> {
     let Value::Object(object) = batch.rows.value(row) else {
         return Err(RowError::NotAnObject { table: table.name.to_string() });
     };
@@ -67,12 +101,12 @@ fn named(table: &TableDef, batch: &RowBatch, row: usize, time_ms: i64) -> Result
     }
     let hash = key_of(table, &table.hash, object.get(&table.hash))?;
     let range = table.range.as_ref().map(|range| key_of(table, range, object.get(range))).transpose()?;
-    let value = Some(json::to_text(&Value::Object(object)).into_bytes());
-    Ok(Write { table: table.name.to_string(), hash, range, value, time_ms })
+    let text = Some(text(table, &Value::Object(object))?);
+    Ok(TableRow { table: Arc::clone(&table.name), hash, range, text, time_ms })
 }
 
 /// The `dynamoDB` action: keys from templates, the whole result in one column.
-fn keyed(table: &TableDef, item: &ItemTarget, batch: &RowBatch, row: usize, time_ms: i64) -> Result<Write, RowError> {
+fn keyed(table: &TableDef, item: &ItemTarget, batch: &RowBatch, row: usize, time_ms: i64) -> Result<TableRow, RowError> {
     let mut template = batch.rule.rule.template_of(batch.action);
     let mut next = || {
         let text = batch.rows.template(template, row).unwrap_or_default();
@@ -84,16 +118,20 @@ fn keyed(table: &TableDef, item: &ItemTarget, batch: &RowBatch, row: usize, time
     let range = item.range.as_ref().map(|range| template_key(table, range, &next(), &mut object)).transpose()?;
     let (payload_field, operation) = (next(), next());
     if operation.eq_ignore_ascii_case("delete") {
-        return Ok(Write { table: table.name.to_string(), hash, range, value: None, time_ms });
+        return Ok(TableRow { table: Arc::clone(&table.name), hash, range, text: None, time_ms });
     }
     object.insert(payload_field.as_str().into(), batch.rows.value(row));
-    let value = Some(json::to_text(&Value::Object(object.into())).into_bytes());
-    Ok(Write { table: table.name.to_string(), hash, range, value, time_ms })
+    let text = Some(text(table, &Value::object(object))?);
+    Ok(TableRow { table: Arc::clone(&table.name), hash, range, text, time_ms })
+}
+
+fn text(table: &TableDef, value: &Value) -> Result<String, RowError> {
+    json::to_text(value, MAX_TEXT).ok_or_else(|| RowError::TooLong { table: table.name.to_string() })
 }
 
 fn template_key(table: &TableDef, key: &KeyTemplate, text: &str, object: &mut Object) -> Result<Key, RowError> {
     let value = if key.number {
-        json::parse_exact(text).ok().filter(|value| matches!(value, Value::Int(_) | Value::Decimal(_)))
+        Value::number(text, Dialect::Aws2015)
     } else {
         (!text.is_empty()).then(|| Value::String(text.into()))
     };
@@ -104,7 +142,7 @@ fn template_key(table: &TableDef, key: &KeyTemplate, text: &str, object: &mut Ob
 
 fn key_of(table: &TableDef, column: &str, value: Option<&Value>) -> Result<Key, RowError> {
     match value {
-        Some(Value::String(text)) => Ok(Key::text(text)),
+        Some(Value::String(text)) => Ok(Key::text(&**text)),
         Some(Value::Int(number)) => Ok(Key::number(*number, 0)),
         Some(Value::Decimal(number)) => Ok(Key::number(number.mantissa(), number.scale())),
         Some(Value::Bool(flag)) => Ok(Key::Bool(*flag)),
@@ -133,6 +171,6 @@ fn check(table: &TableDef, column: &str, ty: ColumnType, value: &Value) -> Resul
         ColumnType::Json => "JSON",
         ColumnType::Decimal { .. } => "DECIMAL",
     };
-    let found: String = json::to_text(value).chars().take(80).collect();
+    let found: String = json::to_text(value, MAX_TEXT).unwrap_or_default().chars().take(80).collect();
     Err(RowError::Type { table: table.name.to_string(), column: column.to_owned(), expected, found })
 }
