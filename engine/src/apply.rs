@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use hedgerow_sql::ast::Span;
 use hedgerow_sql::diagnostic::{Diagnostic, Severity};
 use hedgerow_sql::rule::{Rule, Statement, TableDef, Target};
 
@@ -115,6 +116,11 @@ fn report(diagnostics: &mut [Vec<Diagnostic>], file: usize, mistakes: Vec<Diagno
     }
 }
 
+/// A mistake of a whole statement.
+fn mistake(message: String) -> Diagnostic {
+    Diagnostic::error("catalog", Span::default(), message)
+}
+
 type Parsed = Vec<(Form, Arc<str>, Statement)>;
 
 fn parse(file: &RuleFile) -> Result<Parsed, Vec<Diagnostic>> {
@@ -157,13 +163,13 @@ fn step(
                     plan.summary.push(format!("drop {kind} {name}"));
                 }
                 None if *if_exists => {}
-                None => mistakes.push(Diagnostic::error(format!("there is no {kind} {name:?} to drop"))),
+                None => mistakes.push(mistake(format!("there is no {kind} {name:?} to drop"))),
             }
             return;
         }
     };
     if names.insert((kind, Arc::clone(name)), item.file).is_some() {
-        mistakes.push(Diagnostic::error(format!("{kind} {name:?} is created twice: give one of them another name")));
+        mistakes.push(mistake(format!("{kind} {name:?} is created twice: give one of them another name")));
         return;
     }
     let clash = match kind {
@@ -173,7 +179,7 @@ fn step(
     };
     if let Some(other) = clash {
         let message = format!("there is a {other} {name:?} already: tables and sinks share their names");
-        mistakes.push(Diagnostic::error(message));
+        mistakes.push(mistake(message));
         return;
     }
     let put = || Change::Put { kind, name: name.to_string(), form: item.form, text: item.text.to_string() };
@@ -188,11 +194,11 @@ fn step(
                 "rule {name:?} belongs to {:?}: drop it there first, or give this one another name",
                 object.owner
             );
-            mistakes.push(Diagnostic::error(message));
+            mistakes.push(mistake(message));
         }
         Some(object) => {
             if let Some(refusal) = incompatible(&object.definition, &item.statement) {
-                mistakes.push(Diagnostic::error(refusal));
+                mistakes.push(mistake(refusal));
                 return;
             }
             plan.changes.push(put());

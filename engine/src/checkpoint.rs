@@ -131,8 +131,9 @@ impl Writer {
             self.registry.seal(epoch);
             return;
         }
-        let parts: Vec<(String, Vec<u8>)> = entry.remove().into_iter().collect();
-        match self.files.write(epoch, SEMANTICS, &parts) {
+        let parts = entry.remove();
+        let parts: Vec<(&str, &[u8])> = parts.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect();
+        match self.files.write(epoch.0, SEMANTICS, &parts) {
             Ok(()) => {
                 self.metrics.checkpoints.add(1);
                 self.metrics.checkpoint_us.set(epoch.0);
@@ -145,7 +146,7 @@ impl Writer {
 
     /// Lets the log drop what neither kept checkpoint nor any other reader needs.
     fn retain(&self) {
-        let Some(oldest) = self.files.oldest_kept() else { return };
+        let Some(oldest) = self.files.log_floor().map(Epoch) else { return };
         let below = (self.other_readers)().map_or(oldest, |reader| reader.min(oldest));
         if let Err(error) = self.log.retain(below) {
             tracing::warn!(%error, "old log segments stay; they are dropped with the next checkpoint");

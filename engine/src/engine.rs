@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use hedgerow_sql::rule::{TableDef, Target};
-use hedgerow_storage::checkpoint::{CheckpointError, CheckpointFile, Checkpoints};
+use hedgerow_storage::checkpoint::{CheckpointFile, CheckpointOpenError, Checkpoints};
 use hedgerow_storage::disk::Disk;
 use hedgerow_storage::fault;
 use hedgerow_storage::log::{AppendError, Batch, Class, Epoch, Log, ReadError, RecordFields, RecordKind};
@@ -65,7 +65,7 @@ impl Default for EngineConfig {
 pub enum StartError {
     /// No checkpoint can be read.
     #[error("{0}")]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(#[from] CheckpointOpenError),
     /// A checkpoint of other semantics.
     #[error(
         "the checkpoint was written by a Hedgerow whose rules mean something else (semantics {found}, this one has \
@@ -169,9 +169,9 @@ impl Engine {
         disk: Arc<dyn Disk>,
         other_readers: Arc<dyn Fn() -> Option<Epoch> + Send + Sync>,
     ) -> Result<Self, StartError> {
-        let files = Checkpoints::open(folder, disk)?;
-        let checkpoint = files.newest()?;
-        let start = checkpoint.as_ref().map_or(Epoch(0), |file| file.epoch);
+        let mut files = Checkpoints::open(folder, disk)?;
+        let checkpoint = files.take_newest();
+        let start = Epoch(checkpoint.as_ref().map_or(0, |file| file.epoch));
         let catalog = restore_catalog(checkpoint.as_ref())?;
         let replay = |source| StartError::Replay { from: start.0, source };
         let derived_mark = newest_mark(&log, start).map_err(replay)?;
@@ -444,8 +444,7 @@ fn restore_catalog(checkpoint: Option<&CheckpointFile>) -> Result<Catalog, Start
     if file.semantics != SEMANTICS {
         return Err(StartError::Semantics { found: file.semantics });
     }
-    let bytes = file.parts.iter().find(|(name, _)| name == "catalog").map(|(_, bytes)| bytes);
-    let bytes = bytes.ok_or_else(|| StartError::State("the checkpoint has no catalog".into()))?;
+    let bytes = file.part("catalog").ok_or_else(|| StartError::State("the checkpoint has no catalog".into()))?;
     Ok(Catalog::decode(bytes)?)
 }
 

@@ -1,0 +1,179 @@
+//! Opens the sinks of CREATE SINK: options, secrets, folders.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use hedgerow_engine::sink::Sink;
+use hedgerow_engine::sink::lake::LakeSink;
+use hedgerow_engine::sink::registry::OpenSink;
+use hedgerow_sql::rule::{ColumnType, OptionValue, SinkDef};
+use hedgerow_storage::lake::{DeclaredColumn, Format, Lake, LakeConfig, LakeType, Secret};
+use hedgerow_storage::log::Epoch;
+
+use crate::config::{ByteSize, Config};
+use crate::query::LakeCatalog;
+
+/// The lakes that are open now, for queries.
+#[derive(Default)]
+pub struct OpenLakes(Mutex<BTreeMap<Arc<str>, Arc<Lake>>>);
+
+impl LakeCatalog for OpenLakes {
+    fn lakes(&self) -> Vec<(Arc<str>, Arc<Lake>)> {
+        let open = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        open.iter().map(|(name, lake)| (Arc::clone(name), Arc::clone(lake))).collect()
+    }
+}
+
+/// Opens sinks with the settings of the server.
+pub struct Opener {
+    config: Config,
+    lakes: Arc<OpenLakes>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl Opener {
+    /// With these settings; lakes do their I/O on `runtime`.
+    pub fn new(config: &Config, lakes: Arc<OpenLakes>, runtime: tokio::runtime::Handle) -> Self {
+        Self { config: config.clone(), lakes, runtime }
+    }
+
+    fn lake(&self, definition: &SinkDef) -> Result<LakeConfig, String> {
+        let name = &definition.name;
+        let defaults = &self.config.lake;
+        let default_path = || self.config.lake_folder().join(&**name).to_string_lossy().into_owned();
+        let path = definition.text_option("path")?.map_or_else(default_path, str::to_owned);
+        let spool = self.config.data.folder.join("spool").join(&**name);
+        let mut lake = LakeConfig::new(&**name, path, spool);
+        lake.roll_rows = usize::try_from(defaults.roll_rows).unwrap_or(usize::MAX);
+        lake.roll_bytes = usize::try_from(defaults.roll_bytes.0).unwrap_or(usize::MAX);
+        lake.roll_age = defaults.roll_age.0;
+        lake.max_backlog_bytes = defaults.max_backlog.0;
+        lake.max_columns = defaults.max_columns;
+        lake.store.request_timeout = defaults.store_timeout.0;
+        lake.columns = definition.columns.iter().map(declared).collect();
+        for (option, value) in &definition.options {
+            self.set(&mut lake, option, value).map_err(|reason| format!("sink {name}: option {option}: {reason}"))?;
+        }
+        Ok(lake)
+    }
+
+    fn set(&self, lake: &mut LakeConfig, option: &str, value: &OptionValue) -> Result<(), String> {
+        match option {
+            "path" => {}
+            "format" => {
+                lake.format = match text(value)? {
+                    "delta" => Format::Delta,
+                    "parquet" => Format::Parquet,
+                    other => return Err(format!("{other:?} is neither 'delta' nor 'parquet'")),
+                }
+            }
+            "roll_rows" => lake.roll_rows = number(value)?,
+            "roll_bytes" => lake.roll_bytes = bytes(value)?,
+            "roll_age" => lake.roll_age = interval(value)?,
+            "max_columns" => lake.max_columns = number(value)?,
+            "max_backlog" => lake.max_backlog_bytes = bytes(value)? as u64,
+            "endpoint" => lake.store.endpoint = Some(text(value)?.to_owned()),
+            "region" => lake.store.region = Some(text(value)?.to_owned()),
+            "allow_http" => lake.store.allow_http = matches!(value, OptionValue::Bool(true)),
+            "access_key_id" => lake.store.access_key_id = Some(self.secret(value)?),
+            "secret_access_key" => lake.store.secret_access_key = Some(self.secret(value)?),
+            "session_token" => lake.store.session_token = Some(self.secret(value)?),
+            _ => {
+                let known = LAKE_OPTIONS.join(", ");
+                return Err(format!("a lake has no such option; there are {known}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn secret(&self, value: &OptionValue) -> Result<Secret, String> {
+        let OptionValue::Secret(name) = value else { return Err("write SECRET('name') here".into()) };
+        self.config
+            .secrets
+            .resolve(name)
+            .map(|secret| Secret::new(secret.reveal()))
+            .map_err(|error| error.to_string())
+    }
+}
+
+/// The options of `connector = 'lake'`.
+pub const LAKE_OPTIONS: [&str; 13] = [
+    "path",
+    "format",
+    "roll_rows",
+    "roll_bytes",
+    "roll_age",
+    "max_columns",
+    "max_backlog",
+    "endpoint",
+    "region",
+    "allow_http",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+];
+
+impl OpenSink for Opener {
+    fn open(&self, definition: &SinkDef, since: Epoch) -> Result<Box<dyn Sink>, String> {
+        if &*definition.connector != "lake" {
+            return Err(format!(
+                "sink {}: there is no connector {:?} in this version; there is 'lake'",
+                definition.name, definition.connector
+            ));
+        }
+        let lake = self.lake(definition)?;
+        let lake = Arc::new(Lake::open(lake, self.runtime.clone()).map_err(|error| error.to_string())?);
+        let mut open = self.lakes.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        open.insert(Arc::clone(&definition.name), Arc::clone(&lake));
+        Ok(Box::new(LakeSink::new(lake, since)))
+    }
+
+    fn closed(&self, name: &str) {
+        self.lakes.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(name);
+    }
+}
+
+fn declared(column: &hedgerow_sql::rule::ColumnDef) -> DeclaredColumn {
+    let data_type = match column.ty {
+        ColumnType::Varchar => LakeType::Varchar,
+        ColumnType::BigInt => LakeType::Bigint,
+        ColumnType::Double => LakeType::Double,
+        ColumnType::Boolean => LakeType::Boolean,
+        ColumnType::Timestamp => LakeType::Timestamp,
+        ColumnType::Json => LakeType::Json,
+        ColumnType::Decimal { precision, scale } => LakeType::Decimal(precision, scale),
+    };
+    DeclaredColumn { name: column.name.to_string(), data_type }
+}
+
+fn text(value: &OptionValue) -> Result<&str, String> {
+    match value {
+        OptionValue::String(text) => Ok(text),
+        _ => Err("this is a text in single quotes".into()),
+    }
+}
+
+fn number(value: &OptionValue) -> Result<usize, String> {
+    match value {
+        OptionValue::Number(text) => text.parse().map_err(|_| format!("{text} is not a whole number")),
+        _ => Err("this is a whole number".into()),
+    }
+}
+
+fn bytes(value: &OptionValue) -> Result<usize, String> {
+    match value {
+        OptionValue::String(text) => {
+            let size: ByteSize = text.parse().map_err(|error| format!("{error}"))?;
+            usize::try_from(size.0).map_err(|_| format!("{text} is too large"))
+        }
+        _ => number(value),
+    }
+}
+
+fn interval(value: &OptionValue) -> Result<Duration, String> {
+    match value {
+        OptionValue::Interval(us) => Ok(Duration::from_micros(*us)),
+        _ => Err("write an INTERVAL, for example INTERVAL '10 seconds'".into()),
+    }
+}

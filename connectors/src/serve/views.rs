@@ -1,0 +1,248 @@
+//! What the server tells of itself: `system.*`, table definitions, metrics.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use hedgerow_engine::catalog::Kind;
+use hedgerow_engine::engine::Engine;
+use hedgerow_sql::ast::Dialect;
+use hedgerow_sql::rule::TableDef;
+use hedgerow_storage::log::Log;
+use hedgerow_storage::table::Tables;
+
+use super::sinks::OpenLakes;
+use crate::gateway::GatewayView;
+use crate::metrics::{Exposition, MetricsSource, Sample};
+use crate::query::system::{ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus};
+use crate::query::{LakeCatalog, TableCatalog};
+
+/// The views of one server.
+pub struct Views {
+    log: Arc<Log>,
+    tables: Tables,
+    engine: Arc<Engine>,
+    lakes: Arc<OpenLakes>,
+    gateway: OnceLock<GatewayView>,
+    folder_problem: Mutex<Option<String>>,
+}
+
+impl Views {
+    /// Of these parts.
+    pub(super) fn new(log: Arc<Log>, tables: Tables, engine: Arc<Engine>, lakes: Arc<OpenLakes>) -> Self {
+        Self { log, tables, engine, lakes, gateway: OnceLock::new(), folder_problem: Mutex::default() }
+    }
+
+    pub(super) fn set_gateway(&self, gateway: GatewayView) {
+        let _ = self.gateway.set(gateway);
+    }
+
+    pub(super) fn set_folder_problem(&self, problem: Option<String>) {
+        *self.folder_problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    pub(super) fn folder_problem(&self) -> Option<String> {
+        self.folder_problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn some(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+impl SystemViews for Views {
+    fn rules(&self) -> Vec<RuleStatus> {
+        let catalog = self.engine.catalog();
+        let rules = self.engine.rules().into_iter();
+        rules
+            .map(|rule| {
+                let definition = catalog.get(Kind::Rule, &rule.name).and_then(|object| object.rule());
+                let shares = rule.stats.undefined.lock().map(|shares| shares.clone()).unwrap_or_default();
+                let shares: serde_json::Map<String, serde_json::Value> = shares
+                    .into_iter()
+                    .filter(|share| share.seen > 0)
+                    .map(|share| (share.path, (share.undefined as f64 / share.seen as f64).into()))
+                    .collect();
+                let dialect = definition.map(|rule| rule.dialect);
+                RuleStatus {
+                    name: rule.name,
+                    enabled: rule.enabled,
+                    owner: rule.owner,
+                    dialect: if dialect == Some(Dialect::Native) { "native" } else { "aws" }.into(),
+                    topic_filter: definition
+                        .and_then(|rule| rule.filter.as_ref())
+                        .map(|filter| filter.as_str().to_owned())
+                        .unwrap_or_default(),
+                    matched: rule.stats.matched.get(),
+                    passed: rule.stats.passed.get(),
+                    delivered: rule.stats.delivered.get(),
+                    failed: rule.stats.failed.get(),
+                    last_error: rule.stats.last_error.lock().ok().and_then(|error| error.clone()),
+                    last_error_ms: None,
+                    undefined: serde_json::Value::Object(shares).to_string(),
+                    text: rule.text,
+                }
+            })
+            .collect()
+    }
+
+    fn sinks(&self) -> Vec<SinkStatus> {
+        let sinks = self.engine.sinks().into_iter();
+        sinks
+            .map(|sink| SinkStatus {
+                kind: match sink.name.as_str() {
+                    "tables" => "table",
+                    "republish" => "republish",
+                    _ => "lake",
+                }
+                .into(),
+                name: sink.name,
+                rows: sink.health.rows,
+                taken: sink.marks.taken.0,
+                committed: sink.marks.committed.0,
+                backlog_bytes: sink.health.backlog_bytes,
+                healthy: sink.health.error.is_none(),
+                last_error: sink.health.error,
+            })
+            .collect()
+    }
+
+    fn tables(&self) -> Vec<TableStatus> {
+        self.definitions()
+            .into_iter()
+            .map(|table| TableStatus {
+                name: table.name.to_string(),
+                hash_key: table.hash.to_string(),
+                range_key: table.range.as_ref().map(ToString::to_string),
+                ttl_ms: table.ttl_ms,
+                rows: self.tables.approximate_rows(&table.name).unwrap_or_default(),
+                bytes: self.tables.disk_bytes(&table.name).unwrap_or_default(),
+            })
+            .collect()
+    }
+
+    fn sessions(&self) -> Vec<SessionStatus> {
+        let sessions = self.gateway.get().map(GatewayView::sessions).unwrap_or_default();
+        sessions
+            .into_iter()
+            .map(|session| SessionStatus {
+                client_id: session.client_id.to_string(),
+                connected: session.connected,
+                principal: some(session.principal.to_string()),
+                address: session.address.map(|address| address.to_string()),
+                protocol: session.protocol.to_string(),
+                persistent: session.persistent,
+                subscriptions: session.subscriptions as u64,
+                queued: session.queued as u64,
+                since_ms: Some(session.since_ms),
+            })
+            .collect()
+    }
+
+    fn errors(&self) -> Vec<ErrorSample> {
+        let samples = self.engine.errors().samples().into_iter();
+        samples
+            .map(|error| ErrorSample {
+                time_ms: error.time_ms,
+                epoch: error.epoch,
+                offset: error.offset,
+                rule: some(error.rule),
+                sink: some(error.target),
+                topic: some(error.topic),
+                client_id: some(error.client_id),
+                message: error.reason,
+                count: 1,
+            })
+            .collect()
+    }
+
+    fn metrics(&self) -> Vec<Sample> {
+        let mut all = Exposition::default();
+        self.collect(&mut all);
+        all.samples()
+    }
+}
+
+impl TableCatalog for Views {
+    fn definitions(&self) -> Vec<Arc<TableDef>> {
+        self.engine.catalog().tables().map(Arc::clone).collect()
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.log.now_ms()
+    }
+}
+
+impl MetricsSource for Views {
+    fn collect(&self, into: &mut Exposition) {
+        self.log.metrics().collect(into);
+        if let Some(gateway) = self.gateway.get() {
+            gateway.metrics().collect(into);
+        }
+        self.engine_metrics(into);
+        for (name, lake) in self.lakes.lakes() {
+            let health = lake.health();
+            let labels = [("sink", &*name)];
+            into.gauge(
+                "hedgerow_lake_buffered_rows",
+                "Rows in memory, not in a file yet",
+                &labels,
+                health.buffered_rows as f64,
+            );
+            into.counter(
+                "hedgerow_lake_rescued_total",
+                "Values that did not fit their column and went to _rescued",
+                &labels,
+                health.rescued_values,
+            );
+        }
+    }
+}
+
+impl Views {
+    fn engine_metrics(&self, into: &mut Exposition) {
+        let engine = self.engine.metrics();
+        into.counter("hedgerow_engine_steps_total", "Steps given to the dataflow", &[], engine.steps.get());
+        into.counter("hedgerow_engine_records_total", "Records in them", &[], engine.records.get());
+        into.counter("hedgerow_engine_derived_total", "Records republished into the log", &[], engine.derived.get());
+        into.counter(
+            "hedgerow_engine_hop_limited_total",
+            "Rows not republished for engine.max_hops",
+            &[],
+            engine.hop_limited.get(),
+        );
+        into.counter("hedgerow_engine_window_rows_total", "Rows of closed windows", &[], engine.window_rows.get());
+        into.counter("hedgerow_engine_checkpoints_total", "Checkpoints written", &[], engine.checkpoints.get());
+        into.counter(
+            "hedgerow_engine_errors_total",
+            "Payloads and rows refused",
+            &[],
+            self.engine.errors().total(),
+        );
+        let behind = self.log.last_epoch().0.saturating_sub(self.engine.frontier().0);
+        into.gauge("hedgerow_engine_behind_us", "Log time between the log's end and the sinks", &[], behind as f64);
+        into.gauge(
+            "hedgerow_engine_in_flight_bytes",
+            "Bytes between the log reader and the slowest sink",
+            &[],
+            engine.in_flight_bytes.get() as f64,
+        );
+        for rule in self.engine.rules() {
+            let labels = [("rule", rule.name.as_str())];
+            into.counter("hedgerow_rule_matched_total", "Messages matched", &labels, rule.stats.matched.get());
+            into.counter("hedgerow_rule_passed_total", "Rows after WHERE", &labels, rule.stats.passed.get());
+            into.counter("hedgerow_rule_delivered_total", "Rows taken by sinks", &labels, rule.stats.delivered.get());
+            into.counter("hedgerow_rule_failed_total", "Rows refused", &labels, rule.stats.failed.get());
+        }
+        for sink in self.engine.sinks() {
+            let labels = [("sink", sink.name.as_str())];
+            into.counter("hedgerow_sink_rows_total", "Rows accepted", &labels, sink.health.rows);
+            into.gauge("hedgerow_sink_taken_us", "Log time up to which rows are durable", &labels, sink.marks.taken.0 as f64);
+            into.gauge(
+                "hedgerow_sink_committed_us",
+                "Log time up to which rows are at their destination",
+                &labels,
+                sink.marks.committed.0 as f64,
+            );
+            into.gauge("hedgerow_sink_backlog_bytes", "Bytes waiting here", &labels, sink.health.backlog_bytes as f64);
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Plain tables for the terminal.
+
+/// Columns as wide as their longest cell, the head first.
+pub fn render(head: &[String], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &[String]| {
+        let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        format!("{}\n", padded.join("  ").trim_end())
+    };
+    let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+    let mut text = line(head) + &line(&rule);
+    text.extend(rows.iter().map(|row| line(row)));
+    text
+}
+
+/// A JSON value as a cell.
+pub fn cell(value: &serde_json::Value) -> String {
+    match value {
+        serde_json::Value::Null => String::new(),
+        serde_json::Value::String(text) => text.replace(['\n', '\t'], " "),
+        other => other.to_string(),
+    }
+}
