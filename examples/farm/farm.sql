@@ -9,6 +9,9 @@ CREATE TABLE averages (sensor VARCHAR, since BIGINT, PRIMARY KEY (sensor, since)
 -- Every reading, for good: a Delta table in the data folder.
 CREATE SINK farm_lake WITH (connector = 'lake');
 
+-- Where the AWS document archive.json delivers to.
+CREATE SINK farm_archive WITH (connector = 'lake');
+
 -- macdonald/sensors/123
 CREATE RULE store_sensor_data AS
   SELECT *, topic(3) AS sensor_id, timestamp() AS ts FROM 'macdonald/sensors/+'
