@@ -84,6 +84,16 @@ impl RowBatch {
         self.rule.destinations.get(self.action)
     }
 
+    /// The texts of the action's templates for row `row`, in the order of [`hedgerow_sql::rule::Action::templates`];
+    /// `None` for one that failed.
+    pub fn templates(&self, row: usize) -> impl Iterator<Item = Option<&str>> {
+        let actions = &self.rule.rule.actions;
+        let before: usize = actions.iter().take(self.action).map(|action| action.templates().len()).sum();
+        let own = actions.get(self.action).map_or(0, |action| action.templates().len());
+        let columns = self.rows.templates.iter().skip(before).take(own);
+        columns.map(move |column| column.get(row).and_then(Option::as_deref))
+    }
+
     /// The stable id of row `row`: `epoch-offset-rule-action`.
     pub fn row_id(&self, row: usize) -> String {
         let index = self.rows.messages.get(row).copied().unwrap_or_default();

@@ -79,28 +79,22 @@ impl DerivedSink {
         let message = batch.rows.messages.get(row).copied().unwrap_or_default();
         let hops = batch.origins.hops.get(message as usize).copied().unwrap_or_default().saturating_add(1);
         let payload = batch.rows.json(row);
-        let topic = batch.rows.template(batch.rule.rule.template_of(batch.action), row).unwrap_or_default();
-        if let Err(reason) = self.check(&topic, hops) {
-            self.refuse(batch, row, message, &topic, &payload, &reason);
+        let topic = batch.templates(row).next().flatten().unwrap_or_default();
+        let topic = topic.strip_prefix('$').filter(|rest| rest.starts_with('$')).unwrap_or(topic);
+        if let Err(reason) = self.check(topic, hops) {
+            self.refuse(batch, row, message, topic, &payload, &reason);
             return;
         }
-        let topic = topic.strip_prefix('$').filter(|rest| rest.starts_with('$')).unwrap_or(&topic);
         frames.push(&RecordFields {
             kind: RecordKind::Message,
             time_ms: self.log.now_ms(),
             topic,
-            client_id: "",
-            principal: "",
-            address: "",
-            session: 0,
-            packet_id: 0,
             qos: *qos,
             retain: *retain,
-            dup: false,
-            properties: &[],
             origin: &batch.row_id(row),
             hops,
             payload: &payload,
+            ..RecordFields::default()
         });
         batch.rule.stats.delivered.add(1);
     }
@@ -114,8 +108,7 @@ impl DerivedSink {
                 self.hop_limit
             ));
         }
-        hedgerow_sql::topic::validate_topic(topic.strip_prefix('$').filter(|r| r.starts_with('$')).unwrap_or(topic))
-            .map_err(|error| format!("the topic {topic:?} cannot be published to: {error}"))
+        hedgerow_sql::topic::validate_topic(topic).map_err(|error| format!("the topic {topic:?} cannot be published to: {error}"))
     }
 
     fn refuse(&self, batch: &RowBatch, row: usize, message: u32, topic: &str, payload: &[u8], reason: &str) {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use hedgerow_sql::ast::Dialect;
+use base64::Engine as _;
 use hedgerow_sql::json;
+use hedgerow_sql::program::Body;
 use hedgerow_sql::rule::{ColumnType, ItemTarget, KeyTemplate, TableDef, Target};
 use hedgerow_sql::value::{MAX_TEXT, Object, Value};
 use hedgerow_storage::table::{Key, Write};
@@ -92,35 +94,45 @@ pub fn table_row(batch: &RowBatch, row: usize) -> Result<TableRow, RowError> {
 
 /// `INTO table`, `dynamoDBv2`: columns by name.
 fn named(table: &TableDef, batch: &RowBatch, row: usize, time_ms: i64) -> Result<TableRow, RowError> {
-    let Value::Object(object) = batch.rows.value(row) else {
-        return Err(RowError::NotAnObject { table: table.name.to_string() });
+    let raw = match &batch.rows.body {
+        Body::Members(_) => None,
+        Body::Raw(_) => Some(whole(batch, row)),
     };
-    for column in &table.columns {
-        let value = object.get(&column.name).unwrap_or(&Value::Undefined);
-        check(table, &column.name, column.ty, value)?;
+    let member = |name: &str| match &raw {
+        Some(object) => object.member(name),
+        None => batch.rows.value(row, name),
+    };
+    if raw.as_ref().is_some_and(|value| !matches!(value, Value::Object(_))) {
+        return Err(RowError::NotAnObject { table: table.name.to_string() });
     }
-    let hash = key_of(table, &table.hash, object.get(&table.hash))?;
-    let range = table.range.as_ref().map(|range| key_of(table, range, object.get(range))).transpose()?;
-    let text = Some(text(table, &Value::Object(object))?);
+    for column in &table.columns {
+        check(table, &column.name, column.ty, &member(&column.name))?;
+    }
+    let hash = key_of(table, &table.hash, &member(&table.hash))?;
+    let range = table.range.as_ref().map(|range| key_of(table, range, &member(range))).transpose()?;
+    let text = String::from_utf8(batch.rows.json(row)).ok();
     Ok(TableRow { table: Arc::clone(&table.name), hash, range, text, time_ms })
+}
+
+/// The whole result of a row: an object, or what `SELECT VALUE` gave; bytes that are no JSON as base64.
+fn whole(batch: &RowBatch, row: usize) -> Value {
+    let bytes = batch.rows.json(row);
+    json::parse(&bytes, batch.rows.dialect())
+        .unwrap_or_else(|_| Value::text(base64::engine::general_purpose::STANDARD.encode(&bytes)))
 }
 
 /// The `dynamoDB` action: keys from templates, the whole result in one column.
 fn keyed(table: &TableDef, item: &ItemTarget, batch: &RowBatch, row: usize, time_ms: i64) -> Result<TableRow, RowError> {
-    let mut template = batch.rule.rule.template_of(batch.action);
-    let mut next = || {
-        let text = batch.rows.template(template, row).unwrap_or_default();
-        template += 1;
-        text
-    };
+    let mut templates = batch.templates(row);
+    let mut next = || templates.next().flatten().unwrap_or_default();
     let mut object = Object::default();
-    let hash = template_key(table, &item.hash, &next(), &mut object)?;
-    let range = item.range.as_ref().map(|range| template_key(table, range, &next(), &mut object)).transpose()?;
+    let hash = template_key(table, &item.hash, next(), &mut object)?;
+    let range = item.range.as_ref().map(|range| template_key(table, range, next(), &mut object)).transpose()?;
     let (payload_field, operation) = (next(), next());
     if operation.eq_ignore_ascii_case("delete") {
         return Ok(TableRow { table: Arc::clone(&table.name), hash, range, text: None, time_ms });
     }
-    object.insert(payload_field.as_str().into(), batch.rows.value(row));
+    object.insert(payload_field.into(), whole(batch, row));
     let text = Some(text(table, &Value::object(object))?);
     Ok(TableRow { table: Arc::clone(&table.name), hash, range, text, time_ms })
 }
@@ -135,17 +147,18 @@ fn template_key(table: &TableDef, key: &KeyTemplate, text: &str, object: &mut Ob
     } else {
         (!text.is_empty()).then(|| Value::String(text.into()))
     };
-    let stored = key_of(table, &key.field, value.as_ref())?;
-    object.insert(key.field.clone(), value.unwrap_or_default());
+    let value = value.unwrap_or_default();
+    let stored = key_of(table, &key.field, &value)?;
+    object.insert(key.field.clone(), value);
     Ok(stored)
 }
 
-fn key_of(table: &TableDef, column: &str, value: Option<&Value>) -> Result<Key, RowError> {
+fn key_of(table: &TableDef, column: &str, value: &Value) -> Result<Key, RowError> {
     match value {
-        Some(Value::String(text)) => Ok(Key::text(&**text)),
-        Some(Value::Int(number)) => Ok(Key::number(*number, 0)),
-        Some(Value::Decimal(number)) => Ok(Key::number(number.mantissa(), number.scale())),
-        Some(Value::Bool(flag)) => Ok(Key::Bool(*flag)),
+        Value::String(text) => Ok(Key::text(&**text)),
+        Value::Int(number) => Ok(Key::number(*number, 0)),
+        Value::Decimal(number) => Ok(Key::number(number.mantissa(), number.scale())),
+        Value::Bool(flag) => Ok(Key::Bool(*flag)),
         _ => Err(RowError::NoKey { table: table.name.to_string(), column: column.to_owned() }),
     }
 }
