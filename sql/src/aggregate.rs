@@ -36,7 +36,7 @@ impl Accumulator {
             (_, None) if first => Some(number),
             (AggregateFunction::Min, Some(least)) => Some(if number.compare(least).is_lt() { number } else { least }),
             (AggregateFunction::Max, Some(most)) => Some(if number.compare(most).is_gt() { number } else { most }),
-            (_, Some(sum)) => sum.add(number),
+            (_, Some(sum)) => sum.checked_add(number),
             (_, None) => None,
         };
     }
@@ -56,7 +56,7 @@ impl Accumulator {
         };
         if self.function == AggregateFunction::Avg {
             let count = Decimal::new(i128::from(self.count), 0);
-            return Value::decimal(count.and_then(|count| number.divide(count)));
+            return Value::decimal(count.and_then(|count| number.checked_div(count)));
         }
         match number.to_whole() {
             Some(whole) if self.whole => Value::whole(whole),
