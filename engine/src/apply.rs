@@ -36,8 +36,8 @@ pub struct FileDiagnostics {
 pub struct Plan {
     /// The changes, in order; empty when nothing is to be done.
     pub changes: Vec<Change>,
-    /// One line for people each: `create rule x`, `replace sink y`, `drop rule z`, `discard the open windows of rule x`.
-    pub summary: Vec<String>,
+    /// Rules whose open windows are discarded.
+    pub discarded: Vec<Arc<str>>,
     /// Warnings.
     pub warnings: Vec<FileDiagnostics>,
 }
@@ -55,6 +55,8 @@ struct Found {
     form: Form,
     text: Arc<str>,
     statement: Statement,
+    /// Where it stands in its file.
+    span: Span,
 }
 
 /// Compares files with the catalog.
@@ -67,15 +69,16 @@ pub fn plan(catalog: &Catalog, owner: &str, files: &[RuleFile], prune: bool) -> 
     let mut diagnostics: Vec<Vec<Diagnostic>> = files.iter().map(|_| Vec::new()).collect();
     let mut found = Vec::new();
     for (index, file) in files.iter().enumerate() {
-        match parse(file) {
-            Ok(statements) => found.extend(statements.into_iter().map(|(form, text, statement)| Found {
-                file: index,
-                form,
-                text,
-                statement,
-            })),
-            Err(mistakes) => report(&mut diagnostics, index, mistakes),
-        }
+        let reading = hedgerow_sql::analyze::read(&file.name, &file.text);
+        let form = if file.name.ends_with(".json") { Form::Document } else { Form::Native };
+        found.extend(reading.statements.into_iter().map(|(statement, span)| Found {
+            file: index,
+            form,
+            text: text_of(&statement),
+            statement,
+            span,
+        }));
+        report(&mut diagnostics, index, reading.diagnostics);
     }
     let mut plan = Plan::default();
     let implicit = implicit_tables(catalog, &found);
@@ -116,23 +119,6 @@ fn report(diagnostics: &mut [Vec<Diagnostic>], file: usize, mistakes: Vec<Diagno
     }
 }
 
-/// A mistake of a whole statement.
-fn mistake(message: String) -> Diagnostic {
-    Diagnostic::error("catalog", Span::default(), message)
-}
-
-type Parsed = Vec<(Form, Arc<str>, Statement)>;
-
-fn parse(file: &RuleFile) -> Result<Parsed, Vec<Diagnostic>> {
-    if file.name.ends_with(".json") {
-        let stem = file.name.rsplit('/').next().unwrap_or_default().trim_end_matches(".json");
-        let rule = hedgerow_sql::parse::parse_document(stem, &file.text)?;
-        return Ok(vec![(Form::Document, Arc::clone(&rule.text), Statement::Rule(rule))]);
-    }
-    let statements = hedgerow_sql::parse::parse_file(&file.text)?;
-    Ok(statements.into_iter().map(|statement| (Form::Native, text_of(&statement), statement)).collect())
-}
-
 fn text_of(statement: &Statement) -> Arc<str> {
     match statement {
         Statement::Table(table) => Arc::clone(&table.text),
@@ -151,6 +137,7 @@ fn step(
     plan: &mut Plan,
     mistakes: &mut Vec<Diagnostic>,
 ) {
+    let mistake = |message: String| Diagnostic::error("catalog", item.span, message);
     let (kind, name) = match &item.statement {
         Statement::Table(table) => (Kind::Table, &table.name),
         Statement::Sink(sink) => (Kind::Sink, &sink.name),
@@ -160,7 +147,6 @@ fn step(
             match catalog.get(kind, name) {
                 Some(_) => {
                     plan.changes.push(Change::Drop { kind, name: name.to_string() });
-                    plan.summary.push(format!("drop {kind} {name}"));
                 }
                 None if *if_exists => {}
                 None => mistakes.push(mistake(format!("there is no {kind} {name:?} to drop"))),
@@ -184,10 +170,7 @@ fn step(
     }
     let put = || Change::Put { kind, name: name.to_string(), form: item.form, text: item.text.to_string() };
     match catalog.get(kind, name) {
-        None => {
-            plan.changes.push(put());
-            plan.summary.push(format!("create {kind} {name}"));
-        }
+        None => plan.changes.push(put()),
         Some(object) if object.text == item.text && object.form == item.form => {}
         Some(object) if kind == Kind::Rule && *object.owner != *owner => {
             let message = format!(
@@ -202,9 +185,8 @@ fn step(
                 return;
             }
             plan.changes.push(put());
-            plan.summary.push(format!("replace {kind} {name}"));
             if loses_windows(&object.definition, &item.statement) {
-                plan.summary.push(format!("discard the open windows of rule {name}"));
+                plan.discarded.push(Arc::clone(name));
             }
         }
     }
@@ -241,9 +223,8 @@ fn drop_missing(catalog: &Catalog, owner: &str, names: &BTreeMap<(Kind, Arc<str>
     for (kind, name, object) in catalog.iter() {
         if kind == Kind::Rule && *object.owner == *owner && !names.contains_key(&(kind, Arc::clone(name))) {
             plan.changes.push(Change::Drop { kind, name: name.to_string() });
-            plan.summary.push(format!("drop rule {name}"));
             if matches!(&object.definition, Definition::Rule(rule) if rule.windowed.is_some()) {
-                plan.summary.push(format!("discard the open windows of rule {name}"));
+                plan.discarded.push(Arc::clone(name));
             }
         }
     }
@@ -268,7 +249,7 @@ fn implicit_tables(catalog: &Catalog, found: &[Found]) -> Vec<Found> {
                 let text = text_of(&statement);
                 tables.insert(
                     Arc::clone(&item_target.table),
-                    Found { file: item.file, form: Form::Native, text, statement },
+                    Found { file: item.file, form: Form::Native, text, statement, span: item.span },
                 );
             }
         }

@@ -166,7 +166,7 @@ fn described(change: &catalog::Change, plan: &Plan, catalog: &Catalog) -> Change
             (if *enabled { ChangeAction::Enable } else { ChangeAction::Disable }, Kind::Rule, name)
         }
     };
-    let loses = plan.discards_windows_of(kind, name);
+    let loses = kind == Kind::Rule && plan.discarded.iter().any(|rule| **rule == **name);
     let note = loses.then(|| "its open windows are discarded".to_owned());
     Change { action, kind: kind.to_string(), name: name.clone(), note }
 }

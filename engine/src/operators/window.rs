@@ -307,6 +307,7 @@ fn emit(
     let Window::Tumble { width_us } = windowed.window;
     let bounds = [end.saturating_sub(width_us), end].map(|us| Value::Int(i128::from(us / 1_000)));
     let mut rows = Vec::new();
+    let mut templates: Vec<Vec<Option<String>>> = rule.rule.templates().iter().map(|_| Vec::new()).collect();
     let mut origins = Origins { timer: true, ..Origins::default() };
     for group in groups.into_values() {
         let offset = stable_hash(group.key.text.as_bytes()) >> 1;
@@ -324,6 +325,9 @@ fn emit(
         if !holds {
             continue;
         }
+        for (column, template) in templates.iter_mut().zip(rule.rule.templates()) {
+            column.push(hedgerow_sql::eval::template(template, &scope).ok());
+        }
         rows.push(windowed.items.iter().map(|(name, item)| (name.clone(), evaluate(item, &scope))).collect());
         origins.epoch.push(end);
         origins.offset.push(offset);
@@ -337,7 +341,7 @@ fn emit(
     }
     metrics.window_rows.add(rows.len() as u64);
     rule.stats.passed.add(rows.len() as u64);
-    let rows = Arc::new(Rows::from_members(rows, &rule.rule));
+    let rows = Arc::new(Rows::from_members(rows, templates, rule.rule.dialect));
     let origins = Arc::new(origins);
     out.extend((0..rule.destinations.len()).map(|action| RowBatch {
         rule: Arc::clone(rule),
