@@ -8,3 +8,4 @@ pub mod http;
 pub mod metrics;
 mod nearest;
 pub mod query;
+pub mod serve;

@@ -160,6 +160,16 @@ pub struct Object {
     pub definition: Definition,
 }
 
+impl Object {
+    /// The rule, if it is one.
+    pub fn rule(&self) -> Option<&Arc<Rule>> {
+        match &self.definition {
+            Definition::Rule(rule) => Some(rule),
+            _ => None,
+        }
+    }
+}
+
 /// A parsed text.
 #[derive(Clone, Debug)]
 pub enum Definition {

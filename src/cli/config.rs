@@ -21,7 +21,7 @@ impl Config {
             let config = common.load()?;
             println!("The settings are good. Data folder: {}", config.data.folder.display());
         } else {
-            print!("{}", hedgerow_connectors::config::DEFAULTS);
+            print!("{}", hedgerow_connectors::config::DEFAULT_FILE);
         }
         Ok(ExitCode::SUCCESS)
     }

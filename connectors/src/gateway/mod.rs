@@ -62,6 +62,7 @@ mod subscriptions;
 pub use config::{GatewayConfig, WillPolicy};
 pub use metrics::{Counter, GatewayMetrics, Histogram};
 pub use reject::Reject;
+pub use rows::MARK;
 pub use session::SessionInfo;
 
 use delivery::{Delivery, DeliveryError, Order};

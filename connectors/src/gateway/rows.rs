@@ -25,7 +25,7 @@ use super::message::{Message, Queued};
 const FORMAT: u8 = 1;
 
 /// The mark's name.
-pub(super) const MARK: &str = "gateway";
+pub const MARK: &str = "gateway";
 
 /// The four keyspaces.
 pub(super) struct Rows {

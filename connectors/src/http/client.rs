@@ -49,6 +49,16 @@ pub enum ClientError {
     },
 }
 
+impl ClientError {
+    /// What is wrong with the rule files, when that is why they were refused.
+    pub fn findings(&self) -> Option<&[Finding]> {
+        match self {
+            Self::Answer { body, .. } if !body.findings.is_empty() => Some(&body.findings),
+            _ => None,
+        }
+    }
+}
+
 /// The result of a query.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SqlResult {

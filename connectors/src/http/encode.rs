@@ -15,7 +15,22 @@ use arrow::json::writer::{EncoderOptions, make_encoder};
 use axum::body::Bytes;
 
 use super::ErrorBody;
-use crate::query::QueryError;
+use crate::query::{QueryEngine, QueryError};
+
+/// Runs a query and returns its whole result, encoded as `accept` (a media type) says; JSON if it is unknown.
+///
+/// # Errors
+/// As the query.
+pub async fn collect(engine: &QueryEngine, sql: &str, accept: &str) -> Result<Vec<u8>, QueryError> {
+    let mut rows = engine.run(sql).await?;
+    let mut encoder = Encoder::new(Format::of(accept).unwrap_or(Format::Json), rows.schema());
+    let mut all = Vec::new();
+    while let Some(batch) = rows.next().await {
+        all.extend_from_slice(&encoder.rows(&batch?)?);
+    }
+    all.extend_from_slice(&encoder.end(rows.is_cut())?);
+    Ok(all)
+}
 
 /// How rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,7 +42,7 @@ impl Opener {
         let name = &definition.name;
         let defaults = &self.config.lake;
         let default_path = || self.config.lake_folder().join(&**name).to_string_lossy().into_owned();
-        let path = definition.text_option("path")?.map_or_else(default_path, str::to_owned);
+        let path = path_of(definition)?.map_or_else(default_path, str::to_owned);
         let spool = self.config.data.folder.join("spool").join(&**name);
         let mut lake = LakeConfig::new(&**name, path, spool);
         lake.roll_rows = usize::try_from(defaults.roll_rows).unwrap_or(usize::MAX);
@@ -132,6 +132,12 @@ impl OpenSink for Opener {
     fn closed(&self, name: &str) {
         self.lakes.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(name);
     }
+}
+
+/// The option `path`.
+fn path_of(definition: &SinkDef) -> Result<Option<&str>, String> {
+    let path = definition.options.iter().find(|(name, _)| &**name == "path");
+    path.map(|(_, value)| text(value)).transpose().map_err(|reason| format!("option path: {reason}"))
 }
 
 fn declared(column: &hedgerow_sql::rule::ColumnDef) -> DeclaredColumn {

@@ -11,7 +11,7 @@ use hedgerow_storage::table::Tables;
 
 use super::sinks::OpenLakes;
 use crate::gateway::GatewayView;
-use crate::metrics::{Exposition, MetricsSource, Sample};
+use crate::metrics::{Exposition, MetricsSource, Sample, collect_lake};
 use crate::query::system::{ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus};
 use crate::query::{LakeCatalog, TableCatalog};
 
@@ -124,14 +124,14 @@ impl SystemViews for Views {
         sessions
             .into_iter()
             .map(|session| SessionStatus {
-                client_id: session.client_id.to_string(),
+                client_id: session.client_id,
                 connected: session.connected,
-                principal: some(session.principal.to_string()),
+                principal: None,
                 address: session.address.map(|address| address.to_string()),
-                protocol: session.protocol.to_string(),
-                persistent: session.persistent,
-                subscriptions: session.subscriptions as u64,
-                queued: session.queued as u64,
+                protocol: if session.protocol_level == 5 { "5" } else { "3.1.1" }.to_owned(),
+                persistent: session.expiry_s > 0,
+                subscriptions: session.subscriptions.len() as u64,
+                queued: session.queued_messages + session.stored_messages,
                 since_ms: Some(session.since_ms),
             })
             .collect()
@@ -173,26 +173,13 @@ impl TableCatalog for Views {
 
 impl MetricsSource for Views {
     fn collect(&self, into: &mut Exposition) {
-        self.log.metrics().collect(into);
+        self.log.collect(into);
         if let Some(gateway) = self.gateway.get() {
             gateway.metrics().collect(into);
         }
         self.engine_metrics(into);
         for (name, lake) in self.lakes.lakes() {
-            let health = lake.health();
-            let labels = [("sink", &*name)];
-            into.gauge(
-                "hedgerow_lake_buffered_rows",
-                "Rows in memory, not in a file yet",
-                &labels,
-                health.buffered_rows as f64,
-            );
-            into.counter(
-                "hedgerow_lake_rescued_total",
-                "Values that did not fit their column and went to _rescued",
-                &labels,
-                health.rescued_values,
-            );
+            collect_lake(&name, &lake.health(), into);
         }
     }
 }

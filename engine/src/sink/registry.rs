@@ -49,6 +49,9 @@ pub trait OpenSink: Send + Sync {
     /// # Errors
     /// What is wrong and which setting mends it. Never because a destination is out of reach.
     fn open(&self, definition: &SinkDef, since: Epoch) -> Result<Box<dyn Sink>, String>;
+
+    /// A sink was closed for good.
+    fn closed(&self, name: &str);
 }
 
 /// A row of `system.sinks`.
@@ -95,6 +98,7 @@ impl Registry {
                 && let Ok(mut sink) = slot.lock()
             {
                 sink.close(Duration::from_secs(5));
+                self.opener.closed(&key.to_string());
             }
         }
         for definition in definitions {

@@ -205,6 +205,11 @@ impl Tables {
         self.read_catalogue().by_name.get(name).map(|table| table.keyspace.approximate_len())
     }
 
+    /// Bytes of a table on disk.
+    pub fn disk_bytes(&self, name: &str) -> Option<u64> {
+        self.read_catalogue().by_name.get(name).map(|table| table.keyspace.disk_bytes())
+    }
+
     /// Writes rows and moves the mark `sink` to `up_to`, all in one batch: after a crash all of it is there, or nothing.
     /// Of several writes to one key the last counts. A mark that would not move forward is refused, unless there is
     /// nothing to write. Readers see the rows at once; they are durable after the next `sync`.
