@@ -128,7 +128,7 @@ struct Threads {
 
 /// What the workers' resolvers and the outside share.
 struct Inner {
-    tables: Arc<Tables>,
+    tables: Tables,
     registry: Arc<Registry>,
     errors: Arc<Errors>,
     metrics: Arc<EngineMetrics>,
@@ -163,7 +163,7 @@ impl Engine {
     pub fn start(
         config: &EngineConfig,
         log: Arc<Log>,
-        tables: Arc<Tables>,
+        tables: Tables,
         opener: Box<dyn OpenSink>,
         folder: &Path,
         disk: Arc<dyn Disk>,
@@ -187,7 +187,7 @@ impl Engine {
             Arc::clone(&metrics),
         );
         let table_sink =
-            TableSink::open(Arc::clone(&tables), start, config.table_sync_interval, Arc::clone(&errors))?;
+            TableSink::open(tables.clone(), start, config.table_sync_interval, Arc::clone(&errors))?;
         let registry = Arc::new(Registry::new(opener, Box::new(table_sink), Box::new(derived)));
         let inner = Arc::new(Inner {
             tables,

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::health::HealthReport;
-use super::rules::{ApplyReport, ApplyRequest, CheckReport, CheckRequest, RuleList};
+use super::rules::{ApplyReport, ApplyRequest, CheckReport, CheckRequest, Finding, RuleList};
 use super::{ErrorBody, Token};
 use crate::query::system::RuleStatus;
 

@@ -31,7 +31,7 @@ pub struct TableSink {
 }
 
 struct State {
-    tables: Arc<Tables>,
+    tables: Tables,
     errors: Arc<Errors>,
     rows: AtomicU64,
     /// Everything up to here is applied, whether or not it wrote anything.
@@ -48,7 +48,7 @@ impl TableSink {
     /// # Errors
     /// When the operating system refuses a thread.
     pub fn open(
-        tables: Arc<Tables>,
+        tables: Tables,
         since: Epoch,
         sync_interval: Duration,
         errors: Arc<Errors>,
