@@ -17,7 +17,7 @@
 //! reach the API through a name of its own; no CORS headers are ever sent. Must not know: MQTT, operators, files of rules.
 
 pub mod client;
-mod encode;
+pub mod encode;
 mod error;
 mod guard;
 pub mod health;

@@ -20,7 +20,7 @@ use hedgerow_engine::source::StepLimits;
 use hedgerow_storage::checkpoint::{CheckpointOpenError, Checkpoints};
 use hedgerow_storage::clock::SystemClock;
 use hedgerow_storage::disk::SystemDisk;
-use hedgerow_storage::log::{Epoch, Log, LogConfig, OpenError};
+use hedgerow_storage::log::{Epoch, Log, OpenError};
 use hedgerow_storage::table::{TableOpenError, Tables, TablesConfig};
 
 use crate::config::Config;
@@ -99,7 +99,7 @@ impl Core {
         let newest = Checkpoints::open(&checkpoint_folder, disk.clone())?.newest_epoch().unwrap_or(0);
         let marks = tables.store().mark_names();
         let floor = marks.iter().filter_map(|name| tables.mark(name)).fold(newest, u64::max);
-        let (log, recovery) = Log::open(log_config(&config), disk.clone(), Arc::new(SystemClock::new()), Epoch(floor))?;
+        let (log, recovery) = Log::open(config.log_config(), disk.clone(), Arc::new(SystemClock::new()), Epoch(floor))?;
         tracing::info!(?recovery, "the ingest log is open");
         let log = Arc::new(log);
         let lakes = Arc::new(sinks::OpenLakes::default());
@@ -203,22 +203,6 @@ impl Server {
         if tokio::task::spawn_blocking(move || core.close()).await.is_err() {
             tracing::error!("the engine could not be stopped in order; the next start replays what is missing");
         }
-    }
-}
-
-fn log_config(config: &Config) -> LogConfig {
-    let log = &config.log;
-    LogConfig {
-        durability: log.durability.into(),
-        segment_bytes: log.segment.0,
-        commit_window: log.commit_window.0,
-        max_queued_bytes: usize::try_from(log.max_queued.0).unwrap_or(usize::MAX),
-        keep_bytes: log.keep_bytes.0,
-        keep_age: log.keep_age.0,
-        min_free_bytes: log.min_free.0,
-        reserve_bytes: log.reserve.0,
-        max_clock_jump: log.max_clock_jump.0,
-        ..LogConfig::new(config.log_folder())
     }
 }
 
