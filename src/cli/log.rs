@@ -46,7 +46,7 @@ impl Inspect {
     fn run(&self, common: &Common) -> anyhow::Result<ExitCode> {
         let folder = match &self.folder {
             Some(folder) => folder.clone(),
-            None => common.load()?.log_folder(),
+            None => common.load()?.log_config().dir,
         };
         let log = LogFiles::open(&folder, Arc::new(SystemDisk))?;
         let mut reports = Vec::new();

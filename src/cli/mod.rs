@@ -2,10 +2,8 @@
 //!
 //! Exit codes: 0 done; 1 the answer is no (a failed test, a refused rule, lost records); 2 it could not be done.
 
-mod bench;
 mod client;
 mod config;
-mod demo;
 mod log;
 mod query;
 mod remote;
@@ -31,7 +29,6 @@ pub struct Arguments {
 
 const EXAMPLES: &str = "\
 First steps:
-  hedgerow demo                                  a simulated farm, a crash and some queries: see it work
   hedgerow serve                                 start the server with its defaults, on this machine only
   hedgerow rule apply rules/                     make the server follow the files of a folder
   hedgerow pub sensors/1 '{\"temperature\": 51.2}'  publish a message
@@ -54,8 +51,6 @@ struct Common {
 enum Command {
     /// Start the server
     Serve(serve::Serve),
-    /// Show it all on a simulated farm: publish, store, crash, recover, query
-    Demo(demo::Demo),
     /// Publish messages
     Pub(client::Publish),
     /// Subscribe to topics and print what comes
@@ -70,8 +65,6 @@ enum Command {
     Log(log::Log),
     /// Print the settings: all of them with their explanation, or the ones in force
     Config(config::Config),
-    /// Measure this build on this machine
-    Bench(bench::Bench),
 }
 
 /// Runs a command.
@@ -79,14 +72,12 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let common = arguments.common;
     match arguments.command {
         Command::Serve(serve) => serve.run(&common),
-        Command::Demo(demo) => demo.run(&common),
         Command::Pub(publish) => publish.run(&common),
         Command::Sub(subscribe) => subscribe.run(&common),
         Command::Rule(rule) => rule.run(&common),
         Command::Query(query) => query.run(&common),
         Command::Log(log) => log.run(&common),
         Command::Config(config) => config.run(&common),
-        Command::Bench(bench) => bench.run(&common),
     }
 }
 

@@ -12,6 +12,7 @@ use hedgerow_connectors::query::system::RuleStatus;
 use hedgerow_connectors::serve::read_folder;
 use hedgerow_engine::apply::{RuleFile, plan};
 use hedgerow_engine::catalog::Catalog;
+use hedgerow_sql::vectors::{Case, Scalar, run_file};
 
 use super::remote::Place;
 use super::{Common, runtime, table};
@@ -295,7 +296,7 @@ impl Test {
         for file in &self.files {
             let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
             let only = self.only.as_deref();
-            let report = hedgerow_sql::vectors::run_file(&text, |case| only.is_none_or(|only| case.id.contains(only)))
+            let report = run_file(&text, &Scalar, |case: &Case| only.is_none_or(|only| case.id.contains(only)))
                 .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
             for failure in &report.failed {
                 println!("{}: {failure}", file.display());

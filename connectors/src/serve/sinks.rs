@@ -40,17 +40,9 @@ impl Opener {
 
     fn lake(&self, definition: &SinkDef) -> Result<LakeConfig, String> {
         let name = &definition.name;
-        let defaults = &self.config.lake;
         let default_path = || self.config.lake_folder().join(&**name).to_string_lossy().into_owned();
         let path = path_of(definition)?.map_or_else(default_path, str::to_owned);
-        let spool = self.config.data.folder.join("spool").join(&**name);
-        let mut lake = LakeConfig::new(&**name, path, spool);
-        lake.roll_rows = usize::try_from(defaults.roll_rows).unwrap_or(usize::MAX);
-        lake.roll_bytes = usize::try_from(defaults.roll_bytes.0).unwrap_or(usize::MAX);
-        lake.roll_age = defaults.roll_age.0;
-        lake.max_backlog_bytes = defaults.max_backlog.0;
-        lake.max_columns = defaults.max_columns;
-        lake.store.request_timeout = defaults.store_timeout.0;
+        let mut lake = self.config.lake_config(name, &path);
         lake.columns = definition.columns.iter().map(declared).collect();
         for (option, value) in &definition.options {
             self.set(&mut lake, option, value).map_err(|reason| format!("sink {name}: option {option}: {reason}"))?;
