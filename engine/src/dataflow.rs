@@ -127,8 +127,9 @@ pub fn run<R: Resolve + 'static>(
             }
         }
         worker.step_or_park(Some(IDLE));
-        let through = probe.with_frontier(|frontier| frontier.first().copied()).unwrap_or(u64::MAX) - 1;
-        shared.progress.advance(index, through.min(*input.time() - 1));
+        let frontier = probe.with_frontier(|frontier| frontier.first().copied()).unwrap_or(u64::MAX);
+        let through = frontier.min(*input.time()).saturating_sub(1);
+        shared.progress.advance(index, through);
         while let Some(entry) = under_way.first_entry()
             && *entry.key() <= through
         {

@@ -464,6 +464,17 @@ fn newest_mark(log: &Log, start: Epoch) -> Result<Epoch, ReadError> {
     Ok(mark)
 }
 
+/// Tells health when a worker panics: the others would wait for it for ever.
+struct Watch(Arc<Inner>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("a worker stopped by a panic; restart, and please report what the log says of it".into());
+        }
+    }
+}
+
 type Started = (WorkerGuards<()>, Vec<WorkerLink>);
 
 /// Starts the workers, each with its share of the checkpoint.
@@ -492,9 +503,11 @@ fn start_workers(
     }
     let (announce, threads) = crossbeam_channel::unbounded();
     let shared = Arc::clone(shared);
+    let watched = Arc::clone(inner);
     let guards = timely::execute(timely::Config::process(workers), move |worker| {
         let slot = slots.get(worker.index()).and_then(|slot| slot.lock().ok()?.take());
         if let Some((evaluate, windows, queue)) = slot {
+            let _watch = Watch(Arc::clone(&watched));
             let _ = announce.send((worker.index(), std::thread::current()));
             crate::dataflow::run(worker, evaluate, windows, &queue, &shared);
         }
