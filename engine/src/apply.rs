@@ -238,7 +238,9 @@ fn implicit_tables(catalog: &Catalog, found: &[Found]) -> Vec<Found> {
         for target in targets(rule) {
             let Target::Item(item_target) = target else { continue };
             let known = catalog.get(Kind::Table, &item_target.table).is_some()
-                || found.iter().any(|other| matches!(&other.statement, Statement::Table(table) if table.name == item_target.table));
+                || found.iter().any(
+                    |other| matches!(&other.statement, Statement::Table(table) if table.name == item_target.table),
+                );
             if known || tables.contains_key(&item_target.table) {
                 continue;
             }
@@ -269,12 +271,7 @@ fn implicit_text(item: &hedgerow_sql::rule::ItemTarget) -> String {
         .map(|key| format!("{} {}", quoted(&key.field), if key.number { "DOUBLE" } else { "VARCHAR" }))
         .collect();
     let names: Vec<String> = keys.iter().map(|key| quoted(&key.field)).collect();
-    format!(
-        "CREATE TABLE {} ({}, PRIMARY KEY ({}))",
-        quoted(&item.table),
-        columns.join(", "),
-        names.join(", ")
-    )
+    format!("CREATE TABLE {} ({}, PRIMARY KEY ({}))", quoted(&item.table), columns.join(", "), names.join(", "))
 }
 
 /// The catalog as it will be, for checking rules against it.

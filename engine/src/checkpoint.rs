@@ -37,7 +37,12 @@ impl Schedule {
     /// A checkpoint every `interval` of log time, the first one `interval` after `last`.
     pub fn new(interval: Duration, last: Epoch) -> Self {
         let interval_us = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
-        Self { interval_us, last: AtomicU64::new(last.0), pending: AtomicBool::new(false), asked: AtomicBool::new(false) }
+        Self {
+            interval_us,
+            last: AtomicU64::new(last.0),
+            pending: AtomicBool::new(false),
+            asked: AtomicBool::new(false),
+        }
     }
 
     /// Whether the step that ends at `end` is to be a checkpoint. Asked once a step, by the reader.
@@ -100,7 +105,8 @@ impl Writer {
     /// When the operating system refuses a thread.
     pub fn spawn(mut self) -> std::io::Result<(Sender<Part>, JoinHandle<()>)> {
         let (sender, receiver) = crossbeam_channel::unbounded();
-        let thread = std::thread::Builder::new().name("hedgerow-checkpoint".into()).spawn(move || self.run(&receiver))?;
+        let thread =
+            std::thread::Builder::new().name("hedgerow-checkpoint".into()).spawn(move || self.run(&receiver))?;
         Ok((sender, thread))
     }
 

@@ -174,10 +174,8 @@ fn evaluated<'scope, R: Resolve + 'static>(
     let mut input = builder.new_input(steps, Pipeline);
     let (rows_output, rows) = builder.new_output();
     let (keyed_output, keyed) = builder.new_output();
-    let mut rows_output =
-        OutputBuilder::<u64, CapacityContainerBuilder<Local<RowBatch>>>::from(rows_output);
-    let mut keyed_output =
-        OutputBuilder::<u64, CapacityContainerBuilder<Local<Keyed>>>::from(keyed_output);
+    let mut rows_output = OutputBuilder::<u64, CapacityContainerBuilder<Local<RowBatch>>>::from(rows_output);
+    let mut keyed_output = OutputBuilder::<u64, CapacityContainerBuilder<Local<Keyed>>>::from(keyed_output);
     let parts = shared.parts.clone();
     let mut out = Vec::new();
     let first = scope.worker().index() == 0;
@@ -274,36 +272,37 @@ fn delivered<'scope>(scope: Scope<'scope, u64>, rows: Batches<'scope>, shared: &
     let (index, peers) = (scope.worker().index(), scope.worker().peers());
     let mut deliver = Deliver::new(index, peers, Arc::clone(&shared.registry));
     let start = shared.start.0;
-    let route = ExchangeCore::<CapacityContainerBuilder<Local<RowBatch>>, _>::new(|batch: &RowBatch| Deliver::route(batch));
-    let done = rows.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(route, "deliver", move |capability, info| {
-        let activator = scope.activator_for(info.address);
-        let mut capability = Some(capability);
-        let mut up_to = start;
-        move |(input, frontier), _output| {
-            input.for_each(|time, data| {
-                if let Some(least) = time.least() {
-                    deliver.stash(*least, data.0.drain(..));
+    let route =
+        ExchangeCore::<CapacityContainerBuilder<Local<RowBatch>>, _>::new(|batch: &RowBatch| Deliver::route(batch));
+    let done =
+        rows.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(route, "deliver", move |capability, info| {
+            let activator = scope.activator_for(info.address);
+            let mut capability = Some(capability);
+            let mut up_to = start;
+            move |(input, frontier), _output| {
+                input.for_each(|time, data| {
+                    if let Some(least) = time.least() {
+                        deliver.stash(*least, data.0.drain(..));
+                    }
+                });
+                let next = frontier.frontier().first().copied();
+                up_to = up_to.max(next.unwrap_or(up_to + 1).saturating_sub(1));
+                let waiting = deliver.advance(up_to);
+                if waiting.is_some() {
+                    activator.activate_after(RETRY);
                 }
-            });
-            let next = frontier.frontier().first().copied();
-            up_to = up_to.max(next.unwrap_or(up_to + 1).saturating_sub(1));
-            let waiting = deliver.advance(up_to);
-            if waiting.is_some() {
-                activator.activate_after(RETRY);
+                let hold = match (waiting, next) {
+                    (Some(waiting), Some(next)) => Some(waiting.min(next)),
+                    (Some(waiting), None) => Some(waiting),
+                    (None, next) => next,
+                };
+                match (&mut capability, hold) {
+                    (Some(held), Some(hold)) if hold > *held.time() => held.downgrade(&hold),
+                    (Some(_), Some(_)) => {}
+                    _ => capability = None,
+                }
             }
-            let hold = match (waiting, next) {
-                (Some(waiting), Some(next)) => Some(waiting.min(next)),
-                (Some(waiting), None) => Some(waiting),
-                (None, next) => next,
-            };
-            match (&mut capability, hold) {
-                (Some(held), Some(hold)) if hold > *held.time() => held.downgrade(&hold),
-                (Some(_), Some(_)) => {}
-                _ => capability = None,
-            }
-        }
-    });
+        });
     let (probe, _) = done.probe();
     probe
 }
-

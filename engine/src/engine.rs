@@ -186,8 +186,7 @@ impl Engine {
             Arc::clone(&errors),
             Arc::clone(&metrics),
         );
-        let table_sink =
-            TableSink::open(tables.clone(), start, config.table_sync_interval, Arc::clone(&errors))?;
+        let table_sink = TableSink::open(tables.clone(), start, config.table_sync_interval, Arc::clone(&errors))?;
         let registry = Arc::new(Registry::new(opener, Box::new(table_sink), Box::new(derived)));
         let inner = Arc::new(Inner {
             tables,
@@ -369,10 +368,7 @@ impl Engine {
 
 impl Inner {
     fn stats_of(&self, name: &Arc<str>) -> Arc<RuleStats> {
-        self.stats
-            .lock()
-            .map(|mut stats| Arc::clone(stats.entry(Arc::clone(name)).or_default()))
-            .unwrap_or_default()
+        self.stats.lock().map(|mut stats| Arc::clone(stats.entry(Arc::clone(name)).or_default())).unwrap_or_default()
     }
 
     fn fail(&self, reason: String) {
@@ -397,8 +393,16 @@ impl Resolve for Resolver {
                 self.inner.fail(format!("table {}: {error}", table.name));
             }
         }
+        for gone in self.inner.tables.names() {
+            // A table that was created again behind this position stays: the store knows where each was created.
+            if catalog.get(Kind::Table, &gone).is_none()
+                && let Err(error) = self.inner.tables.drop_table(&gone, epoch)
+            {
+                self.inner.fail(format!("table {gone}: {error}"));
+            }
+        }
         let sinks: Vec<_> = catalog.sinks().map(Arc::clone).collect();
-        self.inner.registry.sync(&sinks, Epoch(epoch));
+        self.inner.registry.sync(&sinks);
         if self.publishes
             && let Ok(mut published) = self.inner.catalog.lock()
         {

@@ -101,10 +101,41 @@ impl RowBatch {
         format!("{epoch}-{offset}-{}-{}", self.rule.rule.name, self.action)
     }
 
+    /// Where row `row` stands in the one order of the system.
+    pub fn place(&self, row: usize) -> Place<'_> {
+        let (epoch, offset) = self.origins.position(self.rows.messages.get(row).copied().unwrap_or_default());
+        Place { epoch, record: !self.origins.timer, offset, rule: &self.rule.rule.name, action: self.action, row }
+    }
+
     /// The epoch of row `row`.
     pub fn epoch(&self, row: usize) -> Epoch {
         Epoch(self.origins.position(self.rows.messages.get(row).copied().unwrap_or_default()).0)
     }
+}
+
+/// The one order of the system: by epoch; rows of deadlines before records; then by offset, rule, action and row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place<'a> {
+    /// Epoch of the record, or the deadline.
+    pub epoch: u64,
+    /// False for rows of a deadline.
+    pub record: bool,
+    /// Offset of the record.
+    pub offset: u64,
+    /// Name of the rule.
+    pub rule: &'a str,
+    /// Number of the action.
+    pub action: usize,
+    /// Number of the row in its batch.
+    pub row: usize,
+}
+
+/// The rows of batches that lie above `skip`, in the one order of the system.
+pub fn in_order(batches: &[RowBatch], skip: Epoch) -> Vec<(&RowBatch, usize)> {
+    let rows = batches.iter().flat_map(|batch| (0..batch.rows.messages.len()).map(move |row| (batch, row)));
+    let mut rows: Vec<(&RowBatch, usize)> = rows.filter(|(batch, row)| batch.epoch(*row) > skip).collect();
+    rows.sort_by(|a, b| a.0.place(a.1).cmp(&b.0.place(b.1)));
+    rows
 }
 
 /// A container that crosses between the workers of one process by moving it.

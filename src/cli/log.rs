@@ -131,9 +131,7 @@ fn record_json(epoch: u64, record: &Record<'_>) -> serde_json::Value {
     let payload = match (record.mark(), std::str::from_utf8(record.payload)) {
         (Some((_, up_to)), _) => ("mark", up_to.0.into()),
         (None, Ok(text)) => ("payload", text.into()),
-        (None, Err(_)) => {
-            ("payload_base64", base64::engine::general_purpose::STANDARD.encode(record.payload).into())
-        }
+        (None, Err(_)) => ("payload_base64", base64::engine::general_purpose::STANDARD.encode(record.payload).into()),
     };
     if let Some(members) = object.as_object_mut() {
         members.insert(payload.0.to_owned(), payload.1);

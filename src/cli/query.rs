@@ -52,7 +52,11 @@ impl Query {
             };
             place.close().await;
             let answer = answer?;
-            if format == Format::Table { print_table(&answer)? } else { std::io::stdout().write_all(&answer)? }
+            if format == Format::Table {
+                print_table(&answer)?
+            } else {
+                std::io::stdout().write_all(&answer)?
+            }
             Ok(ExitCode::SUCCESS)
         })
     }

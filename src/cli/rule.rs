@@ -123,8 +123,7 @@ fn joined(folder: &Path, name: &str) -> String {
 
 impl Check {
     fn run(&self) -> anyhow::Result<ExitCode> {
-        let files: Vec<RuleFile> =
-            read(&self.paths)?.into_iter().map(|(name, text)| RuleFile { name, text }).collect();
+        let files: Vec<RuleFile> = read(&self.paths)?.into_iter().map(|(name, text)| RuleFile { name, text }).collect();
         let (reports, good) = match plan(&Catalog::default(), "check", &files, false) {
             Ok(plan) => (plan.warnings, true),
             Err(reports) => (reports, false),
@@ -239,9 +238,9 @@ impl List {
         } else if rules.is_empty() {
             println!("There are no rules. `hedgerow rule apply FOLDER` brings some.");
         } else {
-            let (head, row): (&[&str], fn(&RuleStatus) -> Vec<String>) =
-                if figures { (&FIGURES, figures_of) } else { (&NAMES, names_of) };
+            let head: &[&str] = if figures { &FIGURES } else { &NAMES };
             let head: Vec<String> = head.iter().map(ToString::to_string).collect();
+            let row = |rule: &RuleStatus| if figures { figures_of(rule) } else { names_of(rule) };
             print!("{}", table::render(&head, &rules.iter().map(row).collect::<Vec<_>>()));
         }
         Ok(ExitCode::SUCCESS)

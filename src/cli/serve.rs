@@ -54,7 +54,12 @@ impl Serve {
 }
 
 fn init_logging(level: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level)?;
+    // What the libraries beneath tell of their daily work is of no use to an operator, unless asked for.
+    let quiet = ["buoyant_kernel", "buoyant_kernel_engine", "deltalake_core", "fjall", "lsm_tree"];
+    let mut filter = EnvFilter::try_new(level)?;
+    for library in quiet.iter().filter(|library| !level.contains(**library)) {
+        filter = filter.add_directive(format!("{library}=warn").parse()?);
+    }
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.init(),

@@ -83,7 +83,6 @@ pub(crate) struct Core {
     pub log: Arc<Log>,
     pub tables: Tables,
     pub engine: Arc<Engine>,
-    pub lakes: Arc<sinks::OpenLakes>,
     pub query: QueryEngine,
     pub views: Arc<Views>,
 }
@@ -127,7 +126,7 @@ impl Core {
             system: views.clone(),
         };
         let query = QueryEngine::new(&config, sources)?;
-        Ok(Arc::new(Self { config, log, tables, engine, lakes, query, views }))
+        Ok(Arc::new(Self { config, log, tables, engine, query, views }))
     }
 
     /// Stops the engine, closes sinks and the log.

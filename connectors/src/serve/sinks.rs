@@ -9,7 +9,6 @@ use hedgerow_engine::sink::lake::LakeSink;
 use hedgerow_engine::sink::registry::OpenSink;
 use hedgerow_sql::rule::{ColumnType, OptionValue, SinkDef};
 use hedgerow_storage::lake::{DeclaredColumn, Format, Lake, LakeConfig, LakeType, Secret};
-use hedgerow_storage::log::Epoch;
 
 use crate::config::{ByteSize, Config};
 use crate::query::LakeCatalog;
@@ -81,11 +80,7 @@ impl Opener {
 
     fn secret(&self, value: &OptionValue) -> Result<Secret, String> {
         let OptionValue::Secret(name) = value else { return Err("write SECRET('name') here".into()) };
-        self.config
-            .secrets
-            .resolve(name)
-            .map(|secret| Secret::new(secret.reveal()))
-            .map_err(|error| error.to_string())
+        self.config.secrets.resolve(name).map(|secret| Secret::new(secret.reveal())).map_err(|error| error.to_string())
     }
 }
 
@@ -107,7 +102,7 @@ pub const LAKE_OPTIONS: [&str; 13] = [
 ];
 
 impl OpenSink for Opener {
-    fn open(&self, definition: &SinkDef, since: Epoch) -> Result<Box<dyn Sink>, String> {
+    fn open(&self, definition: &SinkDef) -> Result<Box<dyn Sink>, String> {
         if &*definition.connector != "lake" {
             return Err(format!(
                 "sink {}: there is no connector {:?} in this version; there is 'lake'",
@@ -118,7 +113,7 @@ impl OpenSink for Opener {
         let lake = Arc::new(Lake::open(lake, self.runtime.clone()).map_err(|error| error.to_string())?);
         let mut open = self.lakes.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         open.insert(Arc::clone(&definition.name), Arc::clone(&lake));
-        Ok(Box::new(LakeSink::new(lake, since)))
+        Ok(Box::new(LakeSink::new(lake)))
     }
 
     fn closed(&self, name: &str) {
@@ -162,7 +157,7 @@ fn number(value: &OptionValue) -> Result<usize, String> {
 fn bytes(value: &OptionValue) -> Result<usize, String> {
     match value {
         OptionValue::String(text) => {
-            let size: ByteSize = text.parse().map_err(|error| format!("{error}"))?;
+            let size: ByteSize = text.parse()?;
             usize::try_from(size.0).map_err(|_| format!("{text} is too large"))
         }
         _ => number(value),

@@ -198,12 +198,7 @@ impl Views {
         );
         into.counter("hedgerow_engine_window_rows_total", "Rows of closed windows", &[], engine.window_rows.get());
         into.counter("hedgerow_engine_checkpoints_total", "Checkpoints written", &[], engine.checkpoints.get());
-        into.counter(
-            "hedgerow_engine_errors_total",
-            "Payloads and rows refused",
-            &[],
-            self.engine.errors().total(),
-        );
+        into.counter("hedgerow_engine_errors_total", "Payloads and rows refused", &[], self.engine.errors().total());
         let behind = self.log.last_epoch().0.saturating_sub(self.engine.frontier().0);
         into.gauge("hedgerow_engine_behind_us", "Log time between the log's end and the sinks", &[], behind as f64);
         into.gauge(
@@ -222,7 +217,12 @@ impl Views {
         for sink in self.engine.sinks() {
             let labels = [("sink", sink.name.as_str())];
             into.counter("hedgerow_sink_rows_total", "Rows accepted", &labels, sink.health.rows);
-            into.gauge("hedgerow_sink_taken_us", "Log time up to which rows are durable", &labels, sink.marks.taken.0 as f64);
+            into.gauge(
+                "hedgerow_sink_taken_us",
+                "Log time up to which rows are durable",
+                &labels,
+                sink.marks.taken.0 as f64,
+            );
             into.gauge(
                 "hedgerow_sink_committed_us",
                 "Log time up to which rows are at their destination",

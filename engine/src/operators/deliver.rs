@@ -10,8 +10,8 @@ use std::sync::Arc;
 use hedgerow_storage::log::Epoch;
 
 use crate::rows::{Destination, RowBatch};
-use crate::sink::{Delivery, Outcome};
 use crate::sink::registry::{Registry, SinkKey};
+use crate::sink::{Delivery, Outcome};
 
 /// The operator's state on one worker.
 pub struct Deliver {

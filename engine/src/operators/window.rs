@@ -100,11 +100,14 @@ struct Group {
     accumulators: Vec<Accumulator>,
 }
 
+/// The groups of one window, by key text.
+type Groups = BTreeMap<Arc<str>, Group>;
+
 /// The open windows of one rule.
 struct RuleState {
     rule: Arc<ActiveRule>,
     /// By window end (µs), then by key text.
-    windows: BTreeMap<u64, BTreeMap<Arc<str>, Group>>,
+    windows: BTreeMap<u64, Groups>,
 }
 
 /// The operator's state on one worker.
@@ -152,8 +155,9 @@ impl WindowState {
         });
         let mut arguments = row.arguments.iter();
         for (accumulator, aggregate) in group.accumulators.iter_mut().zip(&windowed.aggregates) {
+            let argument = arguments.next().unwrap_or(&Value::Undefined);
             match &aggregate.argument {
-                Some(_) => accumulator.add(arguments.next().unwrap_or(&Value::Undefined)),
+                Some(_) => accumulator.add(argument),
                 None => accumulator.count_row(),
             }
         }
@@ -174,7 +178,7 @@ impl WindowState {
 
     /// Emits all windows that end at or before `epoch`.
     fn fire(&mut self, epoch: u64, out: &mut Vec<RowBatch>) {
-        let mut due: Vec<(u64, Arc<ActiveRule>, BTreeMap<Arc<str>, Group>)> = Vec::new();
+        let mut due: Vec<(u64, Arc<ActiveRule>, Groups)> = Vec::new();
         for state in self.rules.values_mut() {
             while let Some(entry) = state.windows.first_entry()
                 && *entry.key() <= epoch
@@ -240,11 +244,7 @@ impl WindowState {
                 .entry(Arc::clone(&rule.rule.name))
                 .or_insert_with(|| RuleState { rule: Arc::clone(rule), windows: BTreeMap::new() });
             self.metrics.windows_open.add(1);
-            state
-                .windows
-                .entry(stored.end)
-                .or_default()
-                .insert(Arc::clone(&key.text), Group { key, accumulators });
+            state.windows.entry(stored.end).or_default().insert(Arc::clone(&key.text), Group { key, accumulators });
         }
         Ok(())
     }
@@ -277,7 +277,8 @@ impl From<&Value> for StoredValue {
 impl StoredValue {
     fn into_value(self) -> Result<Value, String> {
         let Some(text) = self.0 else { return Ok(Value::Undefined) };
-        json::parse(text.as_bytes(), Dialect::Aws2015).map_err(|error| format!("window state of the checkpoint: {error}"))
+        json::parse(text.as_bytes(), Dialect::Aws2015)
+            .map_err(|error| format!("window state of the checkpoint: {error}"))
     }
 }
 
@@ -288,21 +289,13 @@ fn accumulators(windowed: &Windowed) -> Vec<Accumulator> {
 /// Whether state gathered under one definition may go on under another.
 pub fn same_shape(new: &Option<Windowed>, old: &Option<Windowed>) -> bool {
     match (new, old) {
-        (Some(new), Some(old)) => {
-            new.window == old.window && new.keys == old.keys && new.aggregates == old.aggregates
-        }
+        (Some(new), Some(old)) => new.window == old.window && new.keys == old.keys && new.aggregates == old.aggregates,
         _ => false,
     }
 }
 
 /// The rows of one rule's windows that end at `end`, in the order of their keys.
-fn emit(
-    rule: &Arc<ActiveRule>,
-    end: u64,
-    groups: BTreeMap<Arc<str>, Group>,
-    metrics: &EngineMetrics,
-    out: &mut Vec<RowBatch>,
-) {
+fn emit(rule: &Arc<ActiveRule>, end: u64, groups: Groups, metrics: &EngineMetrics, out: &mut Vec<RowBatch>) {
     let Some(windowed) = &rule.rule.windowed else { return };
     let Window::Tumble { width_us } = windowed.window;
     let bounds = [end.saturating_sub(width_us), end].map(|us| Value::Int(i128::from(us / 1_000)));

@@ -3,7 +3,6 @@
 //! The records of a delivery and the producer's mark are frames of one batch, and a batch is visible whole or not at
 //! all. After a crash the newest mark in the log says which rows are in it already.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use hedgerow_storage::log::{AppendError, Appender, Batch, Class, Epoch, Log, Rec
 use super::{Delivery, Marks, Outcome, Sink, SinkHealth};
 use crate::errors::{ErrorSample, Errors, excerpt};
 use crate::metrics::EngineMetrics;
-use crate::rows::RowBatch;
+use crate::rows::{RowBatch, in_order};
 
 /// The name of the engine's marks in the log.
 pub const PRODUCER: &str = "republish";
@@ -55,19 +54,9 @@ impl DerivedSink {
     }
 
     /// The frames of a delivery in the one order of the system.
-    fn frames(&mut self, delivery: &Delivery) -> Batch {
-        let mut order: BTreeMap<(u64, bool, u64, &str, usize, usize), (&RowBatch, usize)> = BTreeMap::new();
-        for batch in &delivery.batches {
-            for (row, message) in batch.rows.messages.iter().enumerate() {
-                let (epoch, offset) = batch.origins.position(*message);
-                if epoch > self.skip.0 {
-                    let rule = &*batch.rule.rule.name;
-                    order.insert((epoch, !batch.origins.timer, offset, rule, batch.action, row), (batch, row));
-                }
-            }
-        }
+    fn frames(&self, delivery: &Delivery) -> Batch {
         let mut frames = Batch::new();
-        for (batch, row) in order.into_values() {
+        for (batch, row) in in_order(&delivery.batches, self.skip) {
             self.frame(batch, row, &mut frames);
         }
         frames
@@ -108,7 +97,8 @@ impl DerivedSink {
                 self.hop_limit
             ));
         }
-        hedgerow_sql::topic::validate_topic(topic).map_err(|error| format!("the topic {topic:?} cannot be published to: {error}"))
+        hedgerow_sql::topic::validate_topic(topic)
+            .map_err(|error| format!("the topic {topic:?} cannot be published to: {error}"))
     }
 
     fn refuse(&self, batch: &RowBatch, row: usize, message: u32, topic: &str, payload: &[u8], reason: &str) {

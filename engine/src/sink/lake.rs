@@ -27,9 +27,9 @@ pub struct LakeSink {
 }
 
 impl LakeSink {
-    /// A sink on an open lake; rows at or below the lake's mark, and below `since`, are skipped.
-    pub fn new(lake: Arc<Lake>, since: Epoch) -> Self {
-        let skip = since.max(Epoch(lake.taken()));
+    /// A sink on an open lake; rows at or below the lake's mark are skipped.
+    pub fn new(lake: Arc<Lake>) -> Self {
+        let skip = Epoch(lake.taken());
         Self { lake, skip, next: 0, rows: 0 }
     }
 
@@ -68,7 +68,8 @@ fn members(batch: &RowBatch, chosen: &[usize], all: bool) -> (Option<BinaryArray
     let dialect = batch.rule.rule.dialect;
     match &batch.rows.body {
         Body::Members(columns) => {
-            let column = |(name, column): &(Arc<str>, Column)| (Arc::clone(name), lake_column(column, chosen, all, dialect));
+            let column =
+                |(name, column): &(Arc<str>, Column)| (Arc::clone(name), lake_column(column, chosen, all, dialect));
             (None, columns.iter().map(column).collect())
         }
         Body::Raw(_) => {
@@ -128,7 +129,9 @@ impl Sink for LakeSink {
                     self.rows += count;
                 }
                 Err(AppendError::Uneven) => batch.rule.stats.fail(count, "the rows of a batch differ in length"),
-                Err(AppendError::Full | AppendError::Refused(_) | AppendError::Closed) => return Outcome::Full,
+                // The mark stays where it is, so that the log keeps these rows for a restart with better settings.
+                Err(AppendError::Refused(reason)) => batch.rule.stats.fail(count, &reason),
+                Err(AppendError::Full | AppendError::Closed) => return Outcome::Full,
             }
             self.next += 1;
         }
@@ -152,11 +155,7 @@ impl Sink for LakeSink {
     fn health(&self) -> SinkHealth {
         let health = self.lake.health();
         let well = matches!(health.status, LakeStatus::Ok | LakeStatus::Starting);
-        SinkHealth {
-            rows: self.rows,
-            backlog_bytes: health.backlog_bytes,
-            error: health.message.filter(|_| !well),
-        }
+        SinkHealth { rows: self.rows, backlog_bytes: health.backlog_bytes, error: health.message.filter(|_| !well) }
     }
 
     fn close(&mut self, _: Duration) {

@@ -44,11 +44,11 @@ impl std::fmt::Display for SinkKey {
 
 /// Opens the sinks of CREATE SINK.
 pub trait OpenSink: Send + Sync {
-    /// Opens a sink. `since` is the epoch that created it: it has seen everything before, since there was nothing.
+    /// Opens a sink.
     ///
     /// # Errors
     /// What is wrong and which setting mends it. Never because a destination is out of reach.
-    fn open(&self, definition: &SinkDef, since: Epoch) -> Result<Box<dyn Sink>, String>;
+    fn open(&self, definition: &SinkDef) -> Result<Box<dyn Sink>, String>;
 
     /// A sink was closed for good.
     fn closed(&self, name: &str);
@@ -86,7 +86,7 @@ impl Registry {
     }
 
     /// Opens what is new in `definitions`, reopens what has changed, closes what is gone.
-    pub fn sync(&self, definitions: &[Arc<SinkDef>], since: Epoch) {
+    pub fn sync(&self, definitions: &[Arc<SinkDef>]) {
         let Ok(mut sinks) = self.sinks.lock() else { return };
         let gone: Vec<SinkKey> = sinks
             .iter()
@@ -107,7 +107,7 @@ impl Registry {
                 continue;
             }
             let Ok(mut failed) = self.failed.lock() else { return };
-            match self.opener.open(definition, since) {
+            match self.opener.open(definition) {
                 Ok(sink) => {
                     failed.remove(&definition.name);
                     sinks.insert(key, (Arc::clone(definition), Arc::new(Mutex::new(sink))));

@@ -16,7 +16,7 @@ use hedgerow_storage::table::Tables;
 use super::table_row::{TableRow, table_row};
 use super::{Delivery, Marks, Outcome, Sink, SinkHealth};
 use crate::errors::{ErrorSample, Errors, excerpt};
-use crate::rows::RowBatch;
+use crate::rows::{RowBatch, in_order};
 
 /// The name of the mark in the store.
 const MARK: &str = "tables";
@@ -47,12 +47,7 @@ impl TableSink {
     ///
     /// # Errors
     /// When the operating system refuses a thread.
-    pub fn open(
-        tables: Tables,
-        since: Epoch,
-        sync_interval: Duration,
-        errors: Arc<Errors>,
-    ) -> std::io::Result<Self> {
+    pub fn open(tables: Tables, since: Epoch, sync_interval: Duration, errors: Arc<Errors>) -> std::io::Result<Self> {
         let mark = tables.mark(MARK).unwrap_or_default().max(since.0);
         let synced = tables.synced_mark(MARK).unwrap_or_default().max(since.0);
         let state = Arc::new(State {
@@ -90,18 +85,9 @@ impl State {
     }
 
     fn apply(&self, delivery: &Delivery, skip: Epoch) {
-        let mut order: Vec<(Place<'_>, &RowBatch, usize)> = Vec::new();
-        for batch in &delivery.batches {
-            for (row, message) in batch.rows.messages.iter().enumerate() {
-                let (epoch, offset) = batch.origins.position(*message);
-                if epoch > skip.0 {
-                    order.push(((epoch, !batch.origins.timer, offset, &batch.rule.rule.name, batch.action), batch, row));
-                }
-            }
-        }
-        order.sort_by(|a, b| a.0.cmp(&b.0));
+        let order = in_order(&delivery.batches, skip);
         let mut rows: Vec<(TableRow, &RowBatch, usize)> = Vec::with_capacity(order.len());
-        for (_, batch, row) in order {
+        for (batch, row) in order {
             match table_row(batch, row) {
                 Ok(fitting) => rows.push((fitting, batch, row)),
                 Err(error) => self.refuse(batch, row, &error.to_string()),
@@ -177,9 +163,6 @@ impl State {
         });
     }
 }
-
-/// Where a row stands in the one order of the system.
-type Place<'a> = (u64, bool, u64, &'a str, usize);
 
 impl Sink for TableSink {
     fn deliver(&mut self, delivery: &Delivery) -> Outcome {

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use hedgerow_sql::ast::Dialect;
 use base64::Engine as _;
+use hedgerow_sql::ast::Dialect;
 use hedgerow_sql::json;
 use hedgerow_sql::program::Body;
 use hedgerow_sql::rule::{ColumnType, ItemTarget, KeyTemplate, TableDef, Target};
 use hedgerow_sql::value::{MAX_TEXT, Object, Value};
 use hedgerow_storage::table::{Key, Write};
-
 
 use crate::rows::{Destination, RowBatch};
 
@@ -122,7 +121,13 @@ fn whole(batch: &RowBatch, row: usize) -> Value {
 }
 
 /// The `dynamoDB` action: keys from templates, the whole result in one column.
-fn keyed(table: &TableDef, item: &ItemTarget, batch: &RowBatch, row: usize, time_ms: i64) -> Result<TableRow, RowError> {
+fn keyed(
+    table: &TableDef,
+    item: &ItemTarget,
+    batch: &RowBatch,
+    row: usize,
+    time_ms: i64,
+) -> Result<TableRow, RowError> {
     let mut templates = batch.templates(row);
     let mut next = || templates.next().flatten().unwrap_or_default();
     let mut object = Object::default();
