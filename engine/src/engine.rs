@@ -402,7 +402,7 @@ impl Resolve for Resolver {
             }
         }
         let sinks: Vec<_> = catalog.sinks().map(Arc::clone).collect();
-        self.inner.registry.sync(&sinks);
+        self.inner.registry.sync(&sinks, Epoch(epoch));
         if self.publishes
             && let Ok(mut published) = self.inner.catalog.lock()
         {

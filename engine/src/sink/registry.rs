@@ -67,10 +67,17 @@ pub struct SinkStatus {
 
 type Slot = Arc<Mutex<Box<dyn Sink>>>;
 
+#[derive(Default)]
+struct Open {
+    by_key: BTreeMap<SinkKey, (Arc<SinkDef>, Slot)>,
+    /// The position of the catalog that they follow.
+    as_of: Epoch,
+}
+
 /// The open sinks.
 pub struct Registry {
     opener: Box<dyn OpenSink>,
-    sinks: Mutex<BTreeMap<SinkKey, (Arc<SinkDef>, Slot)>>,
+    sinks: Mutex<Open>,
     built_in: BTreeMap<SinkKey, Slot>,
     failed: Mutex<BTreeMap<Arc<str>, String>>,
 }
@@ -85,9 +92,15 @@ impl Registry {
         Self { opener, sinks: Mutex::default(), built_in, failed: Mutex::default() }
     }
 
-    /// Opens what is new in `definitions`, reopens what has changed, closes what is gone.
-    pub fn sync(&self, definitions: &[Arc<SinkDef>]) {
-        let Ok(mut sinks) = self.sinks.lock() else { return };
+    /// Opens what is new in `definitions`, reopens what has changed, closes what is gone. Every worker comes here with
+    /// every change of the catalog, at its own pace: one that is behind changes nothing.
+    pub fn sync(&self, definitions: &[Arc<SinkDef>], as_of: Epoch) {
+        let Ok(mut open) = self.sinks.lock() else { return };
+        if as_of < open.as_of {
+            return;
+        }
+        open.as_of = as_of;
+        let sinks = &mut open.by_key;
         let gone: Vec<SinkKey> = sinks
             .iter()
             .filter(|(_, (open, _))| !definitions.iter().any(|definition| definition == open))
@@ -122,7 +135,7 @@ impl Registry {
 
     /// The names of all open sinks.
     pub fn keys(&self) -> Vec<SinkKey> {
-        let named = self.sinks.lock().map(|sinks| sinks.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
+        let named = self.sinks.lock().map(|open| open.by_key.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
         self.built_in.keys().cloned().chain(named).collect()
     }
 
@@ -130,7 +143,7 @@ impl Registry {
         self.built_in
             .get(key)
             .map(Arc::clone)
-            .or_else(|| self.sinks.lock().ok()?.get(key).map(|(_, slot)| Arc::clone(slot)))
+            .or_else(|| self.sinks.lock().ok()?.by_key.get(key).map(|(_, slot)| Arc::clone(slot)))
     }
 
     fn slots(&self) -> Vec<(SinkKey, Slot)> {
