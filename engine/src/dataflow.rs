@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -65,22 +65,23 @@ impl Progress {
 
 /// The next deadline of every worker; the log commits an idle tick at the earliest.
 pub struct Deadlines {
-    workers: Vec<AtomicU64>,
+    /// Held while the log is told, so that it hears of the earliest last.
+    workers: Mutex<Vec<Option<u64>>>,
     log: Arc<Log>,
 }
 
 impl Deadlines {
     /// No deadlines on `workers` workers.
     pub fn new(workers: usize, log: Arc<Log>) -> Self {
-        Self { workers: (0..workers).map(|_| AtomicU64::new(u64::MAX)).collect(), log }
+        Self { workers: Mutex::new(vec![None; workers]), log }
     }
 
     fn set(&self, worker: usize, deadline: Option<u64>) {
-        let Some(own) = self.workers.get(worker) else { return };
-        let deadline = deadline.unwrap_or(u64::MAX);
-        if own.swap(deadline, Ordering::AcqRel) != deadline {
-            let next = self.workers.iter().map(|worker| worker.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
-            self.log.set_tick_deadline((next != u64::MAX).then_some(Epoch(next)));
+        let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(own) = workers.get_mut(worker) else { return };
+        if *own != deadline {
+            *own = deadline;
+            self.log.set_tick_deadline(workers.iter().flatten().min().copied().map(Epoch));
         }
     }
 }
@@ -220,6 +221,8 @@ fn windowed<'scope>(
     let worker = scope.worker().index();
     let shared = Arc::clone(shared);
     let checkpoints = Rc::clone(checkpoints);
+    // Windows of the checkpoint are due even if nothing follows it in the log.
+    shared.deadlines.set(worker, state.next_deadline());
     let route = ExchangeCore::<CapacityContainerBuilder<Local<Keyed>>, _>::new(|item: &Keyed| item.route());
     keyed.unary_frontier::<CapacityContainerBuilder<Local<RowBatch>>, _, _, _>(route, "window", move |capability, _| {
         let mut capability = Some(capability);
