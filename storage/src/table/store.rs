@@ -190,6 +190,7 @@ impl Store {
                 let mut alone = Batch::new();
                 alone.put(&self.0.own, marks::key(name), marks::encode(*up_to));
                 self.write(writer, alone)?;
+                fault::point("table.after_mark_before_rows");
             } else {
                 batch.put(&self.0.own, marks::key(name), marks::encode(*up_to));
             }

@@ -1,0 +1,18 @@
+//! The promises of the README, tried on the real binary: `hedgerow serve` in a process of its own, killed and started
+//! again, with real clients in front and its own tools (`log inspect`, SQL over HTTP) as witnesses.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by it"
+)]
+
+mod crash;
+mod exactly_once;
+mod mqtt;
+mod publisher;
+mod replay;
+mod rules;
+mod server;
