@@ -119,7 +119,8 @@ pub fn run<R: Resolve + 'static>(
                     if index == 0 {
                         under_way.insert(end, step.bytes);
                     }
-                    input.advance_to(end);
+                    // At the time after the step before, which none of its epochs is below: a frontier at that time says
+                    // that nothing of this step is through, whoever sees it.
                     input.send(step);
                     input.advance_to(end + 1);
                 }

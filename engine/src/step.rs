@@ -10,7 +10,7 @@ use hedgerow_storage::log::{Commit, Epoch};
 pub struct Step {
     /// The commits, ascending by epoch, at least one.
     pub commits: Vec<Commit>,
-    /// The last epoch: the dataflow's timestamp of everything in this step.
+    /// The last epoch. The dataflow's timestamp of everything in this step is the end of the step before, plus one.
     pub end: Epoch,
     /// Operators snapshot their state once they are through with this step.
     pub checkpoint: bool,
