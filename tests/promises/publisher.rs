@@ -231,3 +231,18 @@ async fn exactly_once(client: String, port: u16, stop: Arc<AtomicBool>) -> Sent 
         }
     }
 }
+
+/// Publishes with QoS 1, and returns when everything is acknowledged.
+pub async fn publish(port: u16, client: &str, topic: &str, payloads: &[String]) {
+    let (sender, mut events) = AsyncClient::new(options(client, port), payloads.len());
+    for payload in payloads {
+        sender.try_publish(topic, QoS::AtLeastOnce, false, payload.as_bytes()).unwrap();
+    }
+    let acknowledged = async {
+        let mut open = payloads.len();
+        while open > 0 {
+            open -= usize::from(matches!(events.poll().await.unwrap(), Event::Incoming(Packet::PubAck(_))));
+        }
+    };
+    tokio::time::timeout(SOON, acknowledged).await.expect("not everything is acknowledged");
+}
