@@ -1,13 +1,17 @@
 //! Lake sinks as relations: committed files, sealed files and the buffer, as one snapshot.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
-use datafusion::common::DataFusionError;
+use datafusion::common::{DataFusionError, exec_datafusion_err};
 use hedgerow_storage::lake::Lake;
 
 use super::catalog::Relations;
+
+/// After a start, a query waits this long for the lake's store to tell what is committed.
+const REACH: Duration = Duration::from_secs(10);
 
 /// Which lakes there are now.
 pub trait LakeCatalog: Send + Sync {
@@ -33,9 +37,18 @@ impl Relations for Lakes {
     }
 
     async fn open(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, DataFusionError> {
-        match self.0.lakes().into_iter().find(|(known, _)| **known == *name) {
-            Some((_, lake)) => lake.table_provider().map(Some),
-            None => Ok(None),
+        let Some((_, lake)) = self.0.lakes().into_iter().find(|(known, _)| **known == *name) else {
+            return Ok(None);
+        };
+        // Without the committed rows, the others would be an answer that is wrong and does not look it.
+        let asked = Arc::clone(&lake);
+        let reached = tokio::task::spawn_blocking(move || asked.wait_reached(REACH));
+        if !reached.await.map_err(|error| exec_datafusion_err!("{error}"))? {
+            let why = lake.health().message.map(|message| format!(": {message}")).unwrap_or_default();
+            return Err(exec_datafusion_err!(
+                "the store of the lake {name} has not answered since the start, so its committed rows are unknown{why}"
+            ));
         }
+        lake.table_provider().map(Some)
     }
 }
