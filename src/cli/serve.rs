@@ -21,6 +21,9 @@ pub struct Serve {
     /// Rules folder, instead of the setting rules.folder
     #[arg(long, value_name = "FOLDER")]
     rules: Option<std::path::PathBuf>,
+    /// Stop when standard input ends: for a server that must not outlive the program that started it
+    #[arg(long)]
+    until_eof: bool,
 }
 
 impl Serve {
@@ -38,11 +41,18 @@ impl Serve {
         }
         init_logging(&config.logging.level, config.logging.format)?;
         runtime()?.block_on(async {
+            let input = self.until_eof.then(end_of_input);
             let server = Server::start(config).await?;
             println!("mqtt {}", server.mqtt_address());
             println!("http http://{}", server.http_address());
             println!("token {}", server.token_file().display());
-            stop_signal().await?;
+            match input {
+                Some(ended) => tokio::select! {
+                    signal = stop_signal() => signal?,
+                    _ = ended => {}
+                },
+                None => stop_signal().await?,
+            }
             tracing::info!("stopping; a second signal stops at once");
             tokio::select! {
                 () = server.stop() => {}
@@ -76,4 +86,14 @@ async fn stop_signal() -> std::io::Result<()> {
         _ = terminate.recv() => Ok(()),
         interrupted = tokio::signal::ctrl_c() => interrupted,
     }
+}
+
+/// Hears when standard input ends. The thread is nobody's to wait for: a read of a terminal cannot be called off.
+fn end_of_input() -> tokio::sync::oneshot::Receiver<()> {
+    let (ended, hears) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = ended.send(());
+    });
+    hears
 }
