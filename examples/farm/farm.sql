@@ -1,10 +1,13 @@
 -- The farm of macdonald/#: sensors publish readings on macdonald/sensors/<id>.
 
--- Every reading, by sensor and time, for fast lookups. Readings are forgotten after 30 days.
-CREATE TABLE sensor_data (sensor_id VARCHAR, ts BIGINT, PRIMARY KEY (sensor_id, ts)) WITH (ttl = INTERVAL '30 days');
+-- Every reading, by sensor and time, for fast lookups. Members without a column are kept, too: SQL shows them in _rest.
+-- Readings are forgotten after 30 days.
+CREATE TABLE sensor_data (
+  sensor_id VARCHAR, ts BIGINT, temperature DOUBLE, humidity DOUBLE, ph DOUBLE, PRIMARY KEY (sensor_id, ts)
+) WITH (ttl = INTERVAL '30 days');
 
 -- The average of each sensor over ten seconds.
-CREATE TABLE averages (sensor VARCHAR, since BIGINT, PRIMARY KEY (sensor, since));
+CREATE TABLE averages (sensor VARCHAR, since BIGINT, mean DOUBLE, n BIGINT, PRIMARY KEY (sensor, since));
 
 -- Every reading, for good: a Delta table in the data folder.
 CREATE SINK farm_lake WITH (connector = 'lake');
