@@ -4,6 +4,7 @@
 
 mod client;
 mod config;
+mod demo;
 mod log;
 mod query;
 mod remote;
@@ -29,6 +30,7 @@ pub struct Arguments {
 
 const EXAMPLES: &str = "\
 First steps:
+  hedgerow demo                                  see it work, on a simulated farm
   hedgerow serve                                 start the server with its defaults, on this machine only
   hedgerow rule apply rules/                     make the server follow the files of a folder
   hedgerow pub sensors/1 '{\"temperature\": 51.2}'  publish a message
@@ -49,6 +51,8 @@ struct Common {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show it all on a simulated farm: publish, store, crash, recover, query
+    Demo(demo::Demo),
     /// Start the server
     Serve(serve::Serve),
     /// Publish messages
@@ -71,6 +75,7 @@ enum Command {
 pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let common = arguments.common;
     match arguments.command {
+        Command::Demo(demo) => demo.run(&common),
         Command::Serve(serve) => serve.run(&common),
         Command::Pub(publish) => publish.run(&common),
         Command::Sub(subscribe) => subscribe.run(&common),
