@@ -453,7 +453,7 @@ fn restore_catalog(checkpoint: Option<&CheckpointFile>) -> Result<Catalog, Start
 }
 
 /// The newest mark of the derived records in the log, and at least `start`.
-fn newest_mark(log: &Log, start: Epoch) -> Result<Epoch, ReadError> {
+pub(crate) fn newest_mark(log: &Log, start: Epoch) -> Result<Epoch, ReadError> {
     let mut reader = log.reader(start)?;
     let mut mark = start;
     let end = log.last_epoch();

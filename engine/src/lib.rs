@@ -11,6 +11,8 @@
 //! its epochs are cut into steps.
 
 pub mod apply;
+#[cfg(test)]
+mod apply_tests;
 pub mod catalog;
 pub mod checkpoint;
 mod dataflow;

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done; 1 the answer is no (a failed test, a refused rule, lost records); 2 it could not be done.
 
+mod bench;
 mod client;
 mod config;
 mod demo;
@@ -67,6 +68,8 @@ enum Command {
     /// Look into the ingest log
     #[command(subcommand)]
     Log(log::Log),
+    /// Measure this build on this machine
+    Bench(bench::Bench),
     /// Print the settings: all of them with their explanation, or the ones in force
     Config(config::Config),
 }
@@ -82,6 +85,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Rule(rule) => rule.run(&common),
         Command::Query(query) => query.run(&common),
         Command::Log(log) => log.run(&common),
+        Command::Bench(bench) => bench.run(&common),
         Command::Config(config) => config.run(&common),
     }
 }

@@ -3,3 +3,5 @@
 pub mod deliver;
 pub mod evaluate;
 pub mod window;
+#[cfg(test)]
+mod window_tests;

@@ -45,7 +45,8 @@ impl Keyed {
         }
     }
 
-    fn position(&self) -> (u64, u64) {
+    /// Epoch and offset.
+    pub(crate) fn position(&self) -> (u64, u64) {
         match self {
             Keyed::Row(row) => row.position,
             Keyed::Rules { position, .. } => *position,

@@ -143,7 +143,9 @@ impl Sink for DerivedSink {
             });
             if let Err((_, error)) = appended {
                 self.state.in_flight.fetch_sub(1, Ordering::AcqRel);
-                self.state.fail(&error);
+                if !matches!(error, AppendError::Full | AppendError::LowSpace) {
+                    self.state.fail(&error);
+                }
                 return Outcome::Full;
             }
             self.rows += rows;
@@ -178,12 +180,10 @@ impl Sink for DerivedSink {
 }
 
 impl State {
-    /// A full queue passes; anything else stays: the log will not take it, and the start after it will replay.
+    /// Stays: rows were accepted and are not in the log. The mark stays below them, and the next start replays them.
     fn fail(&self, error: &AppendError) {
-        if !matches!(error, AppendError::Full)
-            && let Ok(mut failed) = self.failed.lock()
-        {
-            *failed = Some(format!("derived records cannot be appended: {error}"));
+        if let Ok(mut failed) = self.failed.lock() {
+            *failed = Some(format!("derived records cannot be appended ({error}): restart once the log is well again"));
         }
     }
 

@@ -11,6 +11,8 @@ pub mod lake;
 pub mod registry;
 pub mod table;
 mod table_row;
+#[cfg(test)]
+mod tests;
 
 use hedgerow_storage::log::Epoch;
 
