@@ -216,7 +216,7 @@ impl Device {
             Kind::Sensor => {
                 // A day in the field takes two minutes here, and once in fifty readings the sun hits the sensor.
                 let day = (timestamp % 120_000) as f64 / 120_000.0 * std::f64::consts::TAU;
-                let sun = if noise.is_multiple_of(50) { 35.0 } else { 0.0 };
+                let sun = if noise.is_multiple_of(50) { 45.0 } else { 0.0 };
                 let temperature = 20.0 + 8.0 * day.sin() + (noise % 200) as f64 / 100.0 + sun;
                 let humidity = 60.0 - 15.0 * day.sin() + (noise / 200 % 100) as f64 / 20.0;
                 let ph = 6.2 + (noise / 20_000 % 80) as f64 / 100.0;

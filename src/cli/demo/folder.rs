@@ -62,8 +62,7 @@ impl Folder {
              [gateway]\nlisten = \"{mqtt}\"\n\n\
              [http]\nlisten = \"{http}\"\n\n\
              [rules]\nfolder = {rules}\n\n\
-             [lake]\n# Short, so that DuckDB and others see rows soon.\nroll_age = \"5s\"\n\n\
-             [engine]\ncheckpoint_interval = \"2s\"\n",
+             [lake]\n# Short, so that DuckDB and others see rows soon.\nroll_age = \"5s\"\n",
             data = quoted(&self.data())?,
             rules = quoted(&self.rules())?,
         );

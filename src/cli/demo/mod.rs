@@ -36,7 +36,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long the sinks may take to get the last records.
 const SETTLE: Duration = Duration::from_secs(10);
 /// `--once` gives up then.
-const ONCE: Duration = Duration::from_secs(44);
+const ONCE: Duration = Duration::from_secs(40);
 /// What can only be said between a crash and a start.
 const GONE: &str = "the server does not run";
 /// How long the crash waits for a moment with messages on their way.
@@ -44,7 +44,7 @@ const UNDER_LOAD: Duration = Duration::from_secs(2);
 /// Between looks.
 const STEP: Duration = Duration::from_millis(100);
 /// Between counts of rows for the progress line.
-const COUNT: Duration = Duration::from_secs(2);
+const COUNT: Duration = Duration::from_secs(1);
 
 /// Arguments.
 #[derive(Args)]
@@ -70,33 +70,26 @@ impl Demo {
     pub fn run(&self, common: &Common) -> anyhow::Result<ExitCode> {
         let folder = Folder::prepare(common.data.as_deref().unwrap_or(Path::new(FOLDER)))?;
         let runtime = runtime()?;
-        let outcome = runtime.block_on(async {
-            let mut stage = Stage { folder: &folder, progress: Progress::new(), server: None };
-            let outcome = tokio::select! {
-                outcome = self.play(&mut stage) => outcome.map(Some),
-                signal = asked_to_stop() => signal.map(|()| None).map_err(anyhow::Error::from),
+        let (ending, good) = runtime.block_on(async {
+            let mut stage = Stage { folder: &folder, progress: Progress::new(), server: None, good: true };
+            let ending = tokio::select! {
+                played = self.play(&mut stage) => played,
+                signal = asked_to_stop() => signal.map_err(anyhow::Error::from),
                 () = tokio::time::sleep(ONCE), if self.once => {
+                    stage.kill().await;
                     Err(anyhow::anyhow!("the demo did not get to its end in {} seconds", ONCE.as_secs()))
                 }
             };
-            if let Some(server) = stage.server.take() {
-                if outcome.as_ref().is_ok_and(Option::is_none) {
-                    stage.progress.say("\nStopping the server.");
-                }
-                server.stop().await?;
-            }
-            stage.progress.say(format!("Everything is still in {}", folder.path().display()));
-            outcome
+            stage.close().await;
+            (ending, stage.good)
         });
         // Devices that still connect are nobody's to wait for.
         runtime.shutdown_background();
-        match outcome? {
-            Some(verdict) if !verdict.is_good() => Ok(ExitCode::from(1)),
-            _ => Ok(ExitCode::SUCCESS),
-        }
+        ending?;
+        Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }
 
-    async fn play(&self, stage: &mut Stage<'_>) -> anyhow::Result<Verdict> {
+    async fn play(&self, stage: &mut Stage<'_>) -> anyhow::Result<()> {
         stage.announce();
         stage.start().await?;
         let farm = Farm::start(stage.server()?.mqtt, usize::from(self.devices), f64::from(self.rate));
@@ -107,17 +100,16 @@ impl Demo {
         stage.watch(&farm, HALF).await?;
         stage.crash(&farm).await?;
         stage.watch(&farm, HALF).await?;
-        let verdict = stage.count(&farm).await?;
+        stage.count(&farm).await?;
         let server = stage.server.as_ref().context(GONE)?;
         tour::questions(server, &mut stage.progress).await?;
         tour::to_paste(server, stage.folder, &mut stage.progress)?;
         if self.once {
-            return Ok(verdict);
+            return Ok(());
         }
         farm.set_publishing(true);
         stage.progress.say("\nThe farm goes on until Ctrl-C.");
-        stage.watch(&farm, Duration::MAX).await?;
-        Ok(verdict)
+        stage.watch(&farm, Duration::MAX).await
     }
 }
 
@@ -126,6 +118,8 @@ struct Stage<'a> {
     folder: &'a Folder,
     progress: Progress,
     server: Option<Server>,
+    /// Nothing has been found lost or doubled.
+    good: bool,
 }
 
 impl Stage<'_> {
@@ -211,7 +205,7 @@ impl Stage<'_> {
     }
 
     /// Lets everything arrive, and compares.
-    async fn count(&mut self, farm: &Farm) -> anyhow::Result<Verdict> {
+    async fn count(&mut self, farm: &Farm) -> anyhow::Result<()> {
         farm.set_publishing(false);
         self.progress.say("The farm pauses. Waiting for the last acknowledgements, and for the lake.");
         let since = Instant::now();
@@ -228,8 +222,9 @@ impl Stage<'_> {
         }
         let evidence = audit::gather(&client).await?;
         let verdict = tally::compare(&farm.acknowledged(), &evidence);
+        self.good = verdict.is_good();
         self.report(farm, &verdict);
-        Ok(verdict)
+        Ok(())
     }
 
     fn report(&mut self, farm: &Farm, verdict: &Verdict) {
@@ -253,6 +248,33 @@ impl Stage<'_> {
              and are logged twice, as QoS 1 allows.",
             figures.crashes, figures.leaves, figures.sent_again, verdict.resent
         ));
+        if !verdict.is_good() {
+            self.progress
+                .say("This is not as it should be. Please keep the folder: `hedgerow log inspect` shows its log.");
+        }
+    }
+
+    /// Stops the server in order, unless another signal asks for haste.
+    async fn close(&mut self) {
+        if let Some(server) = self.server.take() {
+            self.progress.say("\nStopping the server.");
+            // Left to itself, a server is killed.
+            tokio::select! {
+                stopped = server.stop() => if let Err(error) = stopped {
+                    self.progress.say(format!("The server did not stop in order: {error}"));
+                },
+                _ = asked_to_stop() => {}
+            }
+        }
+        self.progress.say(format!("Everything is still in {}", self.folder.path().display()));
+    }
+
+    async fn kill(&mut self) {
+        if let Some(server) = self.server.take()
+            && let Err(error) = server.kill().await
+        {
+            self.progress.say(format!("The server could not be killed: {error}"));
+        }
     }
 }
 

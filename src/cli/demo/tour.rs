@@ -59,8 +59,9 @@ pub fn to_paste(server: &Server, folder: &Folder, progress: &mut Progress) -> an
     let program = shell(&program);
     let settings = shell(&folder.settings());
     let port = server.mqtt.port();
-    let lake = folder.data().join("lake").join("farm_lake").join("**").join("*.parquet");
-    let python = format!("import duckdb; print(duckdb.sql(\"from read_parquet('{}')\"))", lake.display());
+    let lake = folder.data().join("lake").join("farm_lake").join("_date=*").join("*.parquet");
+    let python =
+        format!("import duckdb; print(duckdb.sql(\"from read_parquet('{}', union_by_name=true)\"))", lake.display());
     progress.say(format!(
         "\nTry it, in another terminal:\n\
          \x20 {program} sub --port {port} --verbose 'alerts/#'\n\
