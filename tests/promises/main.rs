@@ -11,6 +11,7 @@
 
 mod crash;
 mod exactly_once;
+mod full_disk;
 mod mqtt;
 mod publisher;
 mod replay;

@@ -44,16 +44,26 @@ impl Home {
     /// A folder whose server follows these rules.
     pub fn new(rules: &str) -> Self {
         let home = Self::with_settings(BUSY);
-        std::fs::create_dir(home.rules()).unwrap();
-        std::fs::write(home.rules().join("rules.sql"), rules).unwrap();
+        home.follow(rules);
         home
+    }
+
+    /// Makes the server follow these rules.
+    pub fn follow(&self, rules: &str) {
+        std::fs::create_dir_all(self.rules()).unwrap();
+        std::fs::write(self.rules().join("rules.sql"), rules).unwrap();
     }
 
     /// A folder without a rules folder.
     pub fn with_settings(settings: &str) -> Self {
+        Self::inside(&std::env::temp_dir(), settings)
+    }
+
+    /// The same on the disk of another folder.
+    pub fn inside(parent: &Path, settings: &str) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        Self { folder: tempfile::tempdir().unwrap(), port, settings: settings.to_owned() }
+        Self { folder: tempfile::tempdir_in(parent).unwrap(), port, settings: settings.to_owned() }
     }
 
     /// The rules folder.
@@ -224,6 +234,12 @@ impl Server {
     /// `POST` with a JSON body; the answer's body, whatever its status.
     pub async fn post(&self, path: &str, body: &Value) -> Result<Value, String> {
         self.send(self.client.post(format!("{}{path}", self.http)).json(body)).await
+    }
+
+    /// `/health`'s word for how the server is.
+    pub async fn health(&self) -> String {
+        let answer = self.send(self.client.get(format!("{}/health", self.http))).await;
+        answer.map_or_else(|error| error, |report| report["status"].as_str().unwrap_or_default().to_owned())
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Value, String> {
