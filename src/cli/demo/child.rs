@@ -47,9 +47,9 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(folder.server_log())?;
         let mut command = Command::new(program);
         command.args(["serve", "--until-eof", "--config"]).arg(folder.settings());
-        // Its settings are those of its file.
+        // Its settings are those of its file. Bugs that a debug build is told to have are for the server.
         for (name, _) in std::env::vars_os() {
-            if name.to_str().is_some_and(|name| name.starts_with("HEDGEROW_")) {
+            if name.to_str().is_some_and(|name| name.starts_with("HEDGEROW_") && name != "HEDGEROW_BUG") {
                 command.env_remove(name);
             }
         }
