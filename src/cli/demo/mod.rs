@@ -49,11 +49,10 @@ const COUNT: Duration = Duration::from_secs(1);
 /// Arguments.
 #[derive(Args)]
 #[command(after_help = "\
-Starts a server of its own with the rules of examples/farm, lets sensors and sprinklers publish over MQTT, kills the server
-with SIGKILL under load, starts it again, and counts: everything acknowledged is logged, and everything logged is exactly
-once in the lake and the tables. Then it goes on until Ctrl-C, for you to look around.
-
-Everything stays in ./hedgerow-demo, or in the folder that --data names. --config has no effect.")]
+    Starts a server of its own with the rules of examples/farm, lets sensors and sprinklers publish over MQTT, kills the \
+    server with SIGKILL under load, starts it again, and counts: everything acknowledged is logged, and everything logged \
+    is exactly once in the lake and the tables. Then it goes on until Ctrl-C, for you to look around.\n\n\
+    Everything stays in ./hedgerow-demo, or in the folder that --data names. --config has no effect.")]
 pub struct Demo {
     /// How many sensors there are; there is a sprinkler for every five besides
     #[arg(long, default_value_t = 20, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..=5000))]
