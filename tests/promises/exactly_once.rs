@@ -105,7 +105,7 @@ async fn a_killed_server_loses_nothing_and_doubles_nothing() {
 async fn with_bug(bug: &str, point: &str, passes: u64) -> Vec<String> {
     let home = Home::new(RULES);
     let bug = ("HEDGEROW_BUG", bug.to_owned());
-    let server = home.start_with(&[bug.clone()]).unwrap();
+    let server = home.start_with(std::slice::from_ref(&bug)).unwrap();
     let publishers = publishers(&home);
     some_rows(&server).await;
     server.kill();
