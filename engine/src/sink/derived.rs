@@ -119,7 +119,8 @@ impl DerivedSink {
 
 impl Sink for DerivedSink {
     fn deliver(&mut self, delivery: &Delivery) -> Outcome {
-        if self.state.in_flight.load(Ordering::Acquire) >= IN_FLIGHT {
+        // After a failure nothing more: a later mark in the log would stand for the rows that are not in it.
+        if self.state.has_failed() || self.state.in_flight.load(Ordering::Acquire) >= IN_FLIGHT {
             return Outcome::Full;
         }
         let mut frames = self.frames(delivery);
@@ -135,7 +136,9 @@ impl Sink for DerivedSink {
                 match result {
                     Ok(_) => {
                         fault::point("republish.after_append");
-                        state.committed.fetch_max(up_to, Ordering::AcqRel);
+                        if !state.has_failed() {
+                            state.committed.fetch_max(up_to, Ordering::AcqRel);
+                        }
                     }
                     Err(error) => state.fail(&error),
                 }
