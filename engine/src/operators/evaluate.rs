@@ -19,8 +19,9 @@ use crate::step::{Step, worker_of};
 
 /// Messages evaluated at once, at most.
 const BATCH_ROWS: usize = 8_192;
-/// Distinct topics whose match is remembered, at most.
-const TOPICS: usize = 1 << 20;
+/// Bytes of the distinct topics whose match a worker remembers, at most, each with what its entry costs.
+const TOPIC_BYTES: usize = 32 << 20;
+const TOPIC_ENTRY_BYTES: usize = 32;
 
 /// A publish below it goes to the rule named by the next level, and to no other.
 const BASIC_INGEST: &str = "$aws/rules/";
@@ -52,6 +53,7 @@ pub struct Evaluate<R> {
     trie: FilterTrie<usize>,
     /// Topic to class, and the programs of the classes.
     topics: AHashMap<Box<str>, usize>,
+    topic_bytes: usize,
     classes: AHashMap<Vec<usize>, usize>,
     programs: Vec<Class>,
 }
@@ -77,6 +79,7 @@ impl<R: Resolve> Evaluate<R> {
             rules,
             trie: FilterTrie::default(),
             topics: AHashMap::new(),
+            topic_bytes: 0,
             classes: AHashMap::new(),
             programs: Vec::new(),
         };
@@ -137,7 +140,7 @@ impl<R: Resolve> Evaluate<R> {
     /// Forgets all matches and indexes the rules in force by their filters.
     fn index(&mut self) {
         self.trie = FilterTrie::default();
-        self.topics.clear();
+        self.forget_topics();
         self.classes.clear();
         self.programs.clear();
         for (index, active) in self.rules.iter().enumerate() {
@@ -147,7 +150,7 @@ impl<R: Resolve> Evaluate<R> {
         }
     }
 
-    /// The class of a topic; `None` when no rule matches it.
+    /// The class of a topic: the rules that match it, which may be none.
     fn class_of(&mut self, topic: &str) -> usize {
         if let Some(class) = self.topics.get(topic) {
             return *class;
@@ -166,11 +169,18 @@ impl<R: Resolve> Evaluate<R> {
             self.programs.push(Class { rules: rules.clone(), program: Program::new(&parsed), pending: Vec::new() });
             next
         });
-        if self.topics.len() >= TOPICS {
-            self.topics.clear();
+        let bytes = topic.len() + TOPIC_ENTRY_BYTES;
+        if self.topic_bytes + bytes > TOPIC_BYTES {
+            self.forget_topics();
         }
+        self.topic_bytes += bytes;
         self.topics.insert(topic.into(), class);
         class
+    }
+
+    fn forget_topics(&mut self) {
+        self.topics.clear();
+        self.topic_bytes = 0;
     }
 
     /// Evaluates records between two changes of the catalog.
