@@ -89,6 +89,9 @@ pub enum StartError {
         /// Why.
         source: ReadError,
     },
+    /// A sink's settings do not open it any more. To go on without it would lose its rows.
+    #[error("{0}")]
+    Sink(String),
     /// No threads.
     #[error("cannot start a thread: {0}")]
     Thread(#[from] std::io::Error),
@@ -188,6 +191,10 @@ impl Engine {
         );
         let table_sink = TableSink::open(tables.clone(), start, config.table_sync_interval, Arc::clone(&errors))?;
         let registry = Arc::new(Registry::new(opener, Box::new(table_sink), Box::new(derived)));
+        registry.sync(&catalog.sinks().map(Arc::clone).collect::<Vec<_>>(), start);
+        if let Some(reason) = registry.not_open() {
+            return Err(StartError::Sink(reason));
+        }
         let inner = Arc::new(Inner {
             tables,
             registry: Arc::clone(&registry),

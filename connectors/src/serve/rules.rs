@@ -10,7 +10,9 @@ use hedgerow_engine::apply::{FileDiagnostics, Plan, RuleFile, plan};
 use hedgerow_engine::catalog::{self, Catalog, ChangeSet, Kind};
 use hedgerow_engine::engine::ApplyError;
 use hedgerow_sql::diagnostic::{Diagnostic, Style, position, render};
+use hedgerow_sql::rule::Statement;
 
+use super::sinks::check;
 use super::{APPLY_WAIT, Core, ServeError};
 use crate::http::rules::{ApplyReport, ApplyRequest, Change, ChangeAction, Finding, RuleControl, RuleError};
 use crate::nearest::nearest;
@@ -129,7 +131,7 @@ pub(crate) fn apply(
     report.epoch = core
         .engine
         .change(APPLY_WAIT, |catalog| {
-            let plan = planned(catalog, owner, &files, prune)?;
+            let plan = planned(core, catalog, owner, &files, prune)?;
             fill(&mut report, &plan, catalog);
             Ok::<_, RuleError>(plan.change_set(owner))
         })?
@@ -137,14 +139,28 @@ pub(crate) fn apply(
     Ok(report)
 }
 
-fn planned(catalog: &Catalog, owner: &str, files: &[RuleFile], prune: bool) -> Result<Plan, RuleError> {
-    plan(catalog, owner, files, prune).map_err(|reports| RuleError::Refused(findings(&reports)))
+fn planned(core: &Core, catalog: &Catalog, owner: &str, files: &[RuleFile], prune: bool) -> Result<Plan, RuleError> {
+    let plan = plan(catalog, owner, files, prune).map_err(|reports| RuleError::Refused(findings(&reports)))?;
+    let closed: Vec<FileDiagnostics> = files.iter().filter_map(|file| sinks_that_do_not_open(core, file)).collect();
+    if closed.is_empty() { Ok(plan) } else { Err(RuleError::Refused(findings(&closed))) }
+}
+
+/// A sink in force that does not open would lose its rows, so it does not come into force.
+fn sinks_that_do_not_open(core: &Core, file: &RuleFile) -> Option<FileDiagnostics> {
+    let statements = hedgerow_sql::analyze::read(&file.name, &file.text).statements.into_iter();
+    let diagnostics: Vec<Diagnostic> = statements
+        .filter_map(|(statement, span)| match statement {
+            Statement::Sink(sink) => Some(Diagnostic::error("sink", span, check(&core.config, &sink).err()?)),
+            _ => None,
+        })
+        .collect();
+    (!diagnostics.is_empty()).then(|| FileDiagnostics { file: file.clone(), diagnostics })
 }
 
 /// What a plan would do, without doing it.
 fn dry_run(core: &Core, owner: &str, files: &BTreeMap<String, String>, prune: bool) -> Result<ApplyReport, RuleError> {
     let catalog = core.engine.catalog();
-    let plan = planned(&catalog, owner, &rule_files(files), prune)?;
+    let plan = planned(core, &catalog, owner, &rule_files(files), prune)?;
     let mut report = ApplyReport { dry_run: true, ..ApplyReport::default() };
     fill(&mut report, &plan, &catalog);
     Ok(report)

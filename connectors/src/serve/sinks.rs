@@ -36,52 +36,64 @@ impl Opener {
     pub fn new(config: &Config, lakes: Arc<OpenLakes>, runtime: tokio::runtime::Handle) -> Self {
         Self { config: config.clone(), lakes, runtime }
     }
+}
 
-    fn lake(&self, definition: &SinkDef) -> Result<LakeConfig, String> {
-        let name = &definition.name;
-        let default_path = || self.config.lake_folder().join(&**name).to_string_lossy().into_owned();
-        let path = path_of(definition)?.map_or_else(default_path, str::to_owned);
-        let mut lake = self.config.lake_config(name, &path);
-        lake.columns = definition.columns.iter().map(declared).collect();
-        for (option, value) in &definition.options {
-            self.set(&mut lake, option, value).map_err(|reason| format!("sink {name}: option {option}: {reason}"))?;
-        }
-        Ok(lake)
+/// Would this sink open here? Its options, secrets and connector are looked at; its destination is not.
+///
+/// # Errors
+/// What is wrong and which option or setting mends it.
+pub fn check(config: &Config, definition: &SinkDef) -> Result<(), String> {
+    lake(config, definition).map(|_| ())
+}
+
+fn lake(config: &Config, definition: &SinkDef) -> Result<LakeConfig, String> {
+    let name = &definition.name;
+    if &*definition.connector != "lake" {
+        let connector = &definition.connector;
+        return Err(format!("sink {name}: there is no connector {connector:?} in this version; there is 'lake'"));
     }
+    let default_path = || config.lake_folder().join(&**name).to_string_lossy().into_owned();
+    let path = path_of(definition)?.map_or_else(default_path, str::to_owned);
+    let mut lake = config.lake_config(name, &path);
+    lake.columns = definition.columns.iter().map(declared).collect();
+    for (option, value) in &definition.options {
+        set(config, &mut lake, option, value).map_err(|reason| format!("sink {name}: option {option}: {reason}"))?;
+    }
+    Ok(lake)
+}
 
-    fn set(&self, lake: &mut LakeConfig, option: &str, value: &OptionValue) -> Result<(), String> {
-        match option {
-            "path" => {}
-            "format" => {
-                lake.format = match text(value)? {
-                    "delta" => Format::Delta,
-                    "parquet" => Format::Parquet,
-                    other => return Err(format!("{other:?} is neither 'delta' nor 'parquet'")),
-                }
-            }
-            "roll_rows" => lake.roll_rows = number(value)?,
-            "roll_bytes" => lake.roll_bytes = bytes(value)?,
-            "roll_age" => lake.roll_age = interval(value)?,
-            "max_columns" => lake.max_columns = number(value)?,
-            "max_backlog" => lake.max_backlog_bytes = bytes(value)? as u64,
-            "endpoint" => lake.store.endpoint = Some(text(value)?.to_owned()),
-            "region" => lake.store.region = Some(text(value)?.to_owned()),
-            "allow_http" => lake.store.allow_http = matches!(value, OptionValue::Bool(true)),
-            "access_key_id" => lake.store.access_key_id = Some(self.secret(value)?),
-            "secret_access_key" => lake.store.secret_access_key = Some(self.secret(value)?),
-            "session_token" => lake.store.session_token = Some(self.secret(value)?),
-            _ => {
-                let known = LAKE_OPTIONS.join(", ");
-                return Err(format!("a lake has no such option; there are {known}"));
+fn set(config: &Config, lake: &mut LakeConfig, option: &str, value: &OptionValue) -> Result<(), String> {
+    match option {
+        "path" => {}
+        "format" => {
+            lake.format = match text(value)? {
+                "delta" => Format::Delta,
+                "parquet" => Format::Parquet,
+                other => return Err(format!("{other:?} is neither 'delta' nor 'parquet'")),
             }
         }
-        Ok(())
+        "roll_rows" => lake.roll_rows = number(value)?,
+        "roll_bytes" => lake.roll_bytes = bytes(value)?,
+        "roll_age" => lake.roll_age = interval(value)?,
+        "max_columns" => lake.max_columns = number(value)?,
+        "max_backlog" => lake.max_backlog_bytes = bytes(value)? as u64,
+        "endpoint" => lake.store.endpoint = Some(text(value)?.to_owned()),
+        "region" => lake.store.region = Some(text(value)?.to_owned()),
+        "allow_http" => lake.store.allow_http = matches!(value, OptionValue::Bool(true)),
+        "access_key_id" => lake.store.access_key_id = Some(secret(config, value)?),
+        "secret_access_key" => lake.store.secret_access_key = Some(secret(config, value)?),
+        "session_token" => lake.store.session_token = Some(secret(config, value)?),
+        _ => {
+            let known = LAKE_OPTIONS.join(", ");
+            return Err(format!("a lake has no such option; there are {known}"));
+        }
     }
+    Ok(())
+}
 
-    fn secret(&self, value: &OptionValue) -> Result<Secret, String> {
-        let OptionValue::Secret(name) = value else { return Err("write SECRET('name') here".into()) };
-        self.config.secrets.resolve(name).map(|secret| Secret::new(secret.reveal())).map_err(|error| error.to_string())
-    }
+fn secret(config: &Config, value: &OptionValue) -> Result<Secret, String> {
+    let OptionValue::Secret(name) = value else { return Err("write SECRET('name') here".into()) };
+    config.secrets.resolve(name).map(|secret| Secret::new(secret.reveal())).map_err(|error| error.to_string())
 }
 
 /// The options of `connector = 'lake'`.
@@ -103,13 +115,7 @@ pub const LAKE_OPTIONS: [&str; 13] = [
 
 impl OpenSink for Opener {
     fn open(&self, definition: &SinkDef) -> Result<Box<dyn Sink>, String> {
-        if &*definition.connector != "lake" {
-            return Err(format!(
-                "sink {}: there is no connector {:?} in this version; there is 'lake'",
-                definition.name, definition.connector
-            ));
-        }
-        let lake = self.lake(definition)?;
+        let lake = lake(&self.config, definition)?;
         let lake = Arc::new(Lake::open(lake, self.runtime.clone()).map_err(|error| error.to_string())?);
         let mut open = self.lakes.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         open.insert(Arc::clone(&definition.name), Arc::clone(&lake));

@@ -133,6 +133,11 @@ impl Registry {
         }
     }
 
+    /// Why a sink does not open, if there is one that does not.
+    pub fn not_open(&self) -> Option<String> {
+        self.failed.lock().ok()?.values().next().cloned()
+    }
+
     /// The names of all open sinks.
     pub fn keys(&self) -> Vec<SinkKey> {
         let named = self.sinks.lock().map(|open| open.by_key.keys().cloned().collect::<Vec<_>>()).unwrap_or_default();
