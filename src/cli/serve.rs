@@ -1,5 +1,6 @@
 //! `hedgerow serve`.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -70,7 +71,8 @@ fn init_logging(level: &str, format: LogFormat) -> anyhow::Result<()> {
     for library in quiet.iter().filter(|library| !level.contains(**library)) {
         filter = filter.add_directive(format!("{library}=warn").parse()?);
     }
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
