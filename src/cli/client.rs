@@ -12,12 +12,12 @@ use super::{Common, runtime};
 /// Where to connect, and as whom.
 #[derive(Args)]
 struct Connection {
-    /// Host of the broker
-    #[arg(long, default_value = "127.0.0.1")]
-    host: String,
-    /// Port of the broker
-    #[arg(long, default_value_t = 1883)]
-    port: u16,
+    /// Host of the broker [default: the one of the setting gateway.listen]
+    #[arg(long)]
+    host: Option<String>,
+    /// Port of the broker [default: the one of gateway.listen; of another host 1883]
+    #[arg(long)]
+    port: Option<u16>,
     /// Client id [default: a random one]
     #[arg(long, value_name = "ID")]
     id: Option<String>,
@@ -30,15 +30,21 @@ struct Connection {
 }
 
 impl Connection {
-    fn config(&self, keep_session: bool) -> ClientConfig {
-        ClientConfig {
-            host: self.host.clone(),
-            port: self.port,
+    fn config(&self, common: &Common, keep_session: bool) -> anyhow::Result<ClientConfig> {
+        let listen = common.load()?.gateway.listen;
+        let (own_host, own_port) = match listen.ip() {
+            ip if ip.is_unspecified() => ("localhost".to_owned(), listen.port()),
+            ip => (ip.to_string(), listen.port()),
+        };
+        let port = if self.host.is_none() { own_port } else { 1883 };
+        Ok(ClientConfig {
+            host: self.host.clone().unwrap_or(own_host),
+            port: self.port.unwrap_or(port),
             client_id: self.id.clone(),
             protocol: if self.v5 { Protocol::V5 } else { Protocol::V4 },
             keep_session,
             ..ClientConfig::default()
-        }
+        })
     }
 }
 
@@ -58,7 +64,7 @@ pub struct Publish {
 
 impl Publish {
     /// Publishes, and with QoS 1 and 2 waits for every acknowledgement.
-    pub fn run(&self, _: &Common) -> anyhow::Result<ExitCode> {
+    pub fn run(&self, common: &Common) -> anyhow::Result<ExitCode> {
         let source = match &self.file {
             Some(file) => Source::Payloads(vec![std::fs::read(file).with_context(|| file.display().to_string())?]),
             None if !self.payloads.is_empty() => {
@@ -66,7 +72,7 @@ impl Publish {
             }
             None => Source::Lines(Box::new(tokio::io::BufReader::new(tokio::io::stdin()))),
         };
-        let config = self.connection.config(false);
+        let config = self.connection.config(common, false)?;
         runtime()?.block_on(client::publish(&config, &self.topic, self.connection.qos, source))?;
         Ok(ExitCode::SUCCESS)
     }
@@ -96,13 +102,13 @@ pub struct Subscribe {
 
 impl Subscribe {
     /// Prints messages until the limit, or until it is stopped.
-    pub fn run(&self, _: &Common) -> anyhow::Result<ExitCode> {
+    pub fn run(&self, common: &Common) -> anyhow::Result<ExitCode> {
         let format = match (self.json, self.verbose) {
             (true, _) => Format::Json,
             (false, true) => Format::TopicPayload,
             (false, false) => Format::Payload,
         };
-        let config = self.connection.config(self.keep);
+        let config = self.connection.config(common, self.keep)?;
         let qos = self.connection.qos;
         let mut output = std::io::stdout();
         runtime()?.block_on(client::subscribe(&config, &self.filters, qos, format, self.limit, &mut output))?;

@@ -104,9 +104,13 @@ impl Inspect {
             if self.json {
                 println!("{}", record_json(commit.epoch.0, &record));
             } else {
-                let payload: String = String::from_utf8_lossy(record.payload).chars().take(100).collect();
+                let payload = match record.mark() {
+                    Some((_, up_to)) => format!("up to {up_to}"),
+                    None => String::from_utf8_lossy(record.payload).chars().take(100).collect(),
+                };
                 let (kind, client) = (kind(record.kind), record.client_id);
-                println!("{} {} {kind} {client} {} {payload}", commit.epoch, record.offset, record.topic);
+                let line = format!("{} {} {kind} {client} {} {payload}", commit.epoch, record.offset, record.topic);
+                println!("{}", table::printable(&line));
             }
         }
     }

@@ -67,6 +67,7 @@ fn print_table(answer: &[u8]) -> anyhow::Result<()> {
     let head: Vec<String> = result.columns.iter().map(|column| column.name.clone()).collect();
     let rows: Vec<Vec<String>> = result.rows.iter().map(|row| row.iter().map(table::cell).collect()).collect();
     print!("{}", table::render(&head, &rows));
-    println!("({} rows{})", rows.len(), if result.truncated { ", cut at query.max_rows" } else { "" });
+    let noun = if rows.len() == 1 { "row" } else { "rows" };
+    println!("({} {noun}{})", rows.len(), if result.truncated { ", cut at query.max_rows" } else { "" });
     Ok(())
 }

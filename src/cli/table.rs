@@ -10,7 +10,7 @@ pub fn render(head: &[String], rows: &[Vec<String>]) -> String {
     }
     let line = |cells: &[String]| {
         let padded: Vec<String> = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        format!("{}\n", padded.join("  ").trim_end())
+        printable(padded.join("  ").trim_end()) + "\n"
     };
     let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
     let mut text = line(head) + &line(&rule);
@@ -22,7 +22,12 @@ pub fn render(head: &[String], rows: &[Vec<String>]) -> String {
 pub fn cell(value: &serde_json::Value) -> String {
     match value {
         serde_json::Value::Null => String::new(),
-        serde_json::Value::String(text) => text.replace(['\n', '\t'], " "),
+        serde_json::Value::String(text) => text.clone(),
         other => other.to_string(),
     }
+}
+
+/// Text from devices on one line, and without what a terminal would obey.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
