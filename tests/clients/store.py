@@ -148,6 +148,7 @@ def run(checks, binary, folder):
             secrets(checks, server)
             equal(server.stop(), 0, "exit code")
             secrets(checks, server, stopped=True)
+            gone(checks, server, remote)
 
 
 def publish(server, first, last):
@@ -223,8 +224,30 @@ def refused(checks, server, direct):
         (rules / "wrong.sql").write_text(own + sink.format("no-such-bucket", direct, keys) + rule)
         server.cli("rule", "apply", rules)
         wait("the bucket in health", lambda: "no-such-bucket" in server.request("GET", "/health").text)
+        (rules / "wrong.sql").write_text(own + "DROP SINK other;")
+        server.cli("rule", "apply", rules)
         server.cli("rule", "apply", server.folder / "rules-store")
         wait("health without it", lambda: server.request("GET", "/health").json()["status"] == "ready")
+
+
+def gone(checks, server, remote):
+    with checks.check("S3: without its secret nothing starts, so that no row passes the sink by"):
+        without = {**server.environment}
+        key = without.pop("FARM_KEY")
+        server.environment = without
+        for attempt in (lambda: server.start(), lambda: server.cli("query", "SELECT 1", code=0)):
+            try:
+                attempt()
+            except Failed as error:
+                expect("FARM_KEY" in str(error), str(error))
+            else:
+                raise Failed("it started")
+        server.environment = {**without, "FARM_KEY": key}
+        server.start()
+        publish(server, 1100, 1200)
+        wait("all rows, by deltalake", lambda: len(remote("n")) >= 1200, 40)
+        equal(remote("n"), list(range(1200)), "values")
+        equal(server.stop(), 0, "exit code")
 
 
 def secrets(checks, server, stopped=False):
