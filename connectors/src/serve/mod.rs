@@ -155,11 +155,13 @@ impl Server {
         let runtime = tokio::runtime::Handle::current();
         let (core, gateway) = tokio::task::spawn_blocking(move || {
             let core = Core::open(config, &runtime)?;
-            rules::apply_folder_at_start(&core)?;
-            let gateway = core.config.gateway.clone();
-            let store = core.tables.store().clone();
-            let gateway = Gateway::start(gateway, Arc::clone(&core.log), store, &runtime)?;
-            Ok::<_, ServeError>((core, gateway))
+            match open_gateway(&core, &runtime) {
+                Ok(gateway) => Ok((core, gateway)),
+                Err(error) => {
+                    core.close();
+                    Err(error)
+                }
+            }
         })
         .await??;
         core.views.set_gateway(gateway.view());
@@ -173,7 +175,15 @@ impl Server {
             health: Arc::new(health::Health::new(Arc::clone(&core), gateway.view())),
             metrics: core.views.clone(),
         };
-        let http = HttpServer::start(&core.config, api).await?;
+        let http = match HttpServer::start(&core.config, api).await {
+            Ok(http) => http,
+            Err(error) => {
+                stopping.store(true, Ordering::Release);
+                gateway.shutdown(STOP_WAIT).await;
+                let _ = tokio::task::spawn_blocking(move || core.close()).await;
+                return Err(error.into());
+            }
+        };
         let http_address = http.address();
         Ok(Self { core, gateway, http, http_address, stopping })
     }
@@ -203,6 +213,13 @@ impl Server {
             tracing::error!("the engine could not be stopped in order; the next start replays what is missing");
         }
     }
+}
+
+/// Applies the rules folder, then takes connections.
+fn open_gateway(core: &Core, runtime: &tokio::runtime::Handle) -> Result<Gateway, ServeError> {
+    rules::apply_folder_at_start(core)?;
+    let store = core.tables.store().clone();
+    Ok(Gateway::start(core.config.gateway.clone(), Arc::clone(&core.log), store, runtime)?)
 }
 
 fn engine_config(config: &Config) -> hedgerow_engine::engine::EngineConfig {
