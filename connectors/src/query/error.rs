@@ -91,6 +91,8 @@ impl QueryError {
         match root {
             DataFusionError::SchemaError(schema, _) => refused.schema(schema),
             DataFusionError::ResourcesExhausted(_) => Self { kind: QueryErrorKind::Failed, ..refused },
+            // A relation that cannot be read now.
+            DataFusionError::External(_) => Self { kind: QueryErrorKind::Unavailable, ..refused },
             _ => refused,
         }
     }

@@ -45,9 +45,10 @@ impl Relations for Lakes {
         let reached = tokio::task::spawn_blocking(move || asked.wait_reached(REACH));
         if !reached.await.map_err(|error| exec_datafusion_err!("{error}"))? {
             let why = lake.health().message.map(|message| format!(": {message}")).unwrap_or_default();
-            return Err(exec_datafusion_err!(
+            let message = format!(
                 "the store of the lake {name} has not answered since the start, so its committed rows are unknown{why}"
-            ));
+            );
+            return Err(DataFusionError::External(message.into()));
         }
         lake.table_provider().map(Some)
     }
