@@ -48,7 +48,10 @@ impl Query {
             let accept = if format == Format::Csv { "text/csv" } else { "application/json" };
             let answer = match &place {
                 Place::Server(server) => server.sql_as(&sql, accept).await.map_err(anyhow::Error::from),
-                Place::Folder(folder) => collect(folder.query(), &sql, accept).await.map_err(anyhow::Error::from),
+                Place::Folder(folder) => collect(folder.query(), &sql, accept).await.map_err(|error| {
+                    let hint = error.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+                    anyhow::anyhow!("{error}{hint}")
+                }),
             };
             place.close().await;
             let answer = answer?;

@@ -124,6 +124,9 @@ fn joined(folder: &Path, name: &str) -> String {
 impl Check {
     fn run(&self) -> anyhow::Result<ExitCode> {
         let files: Vec<RuleFile> = read(&self.paths)?.into_iter().map(|(name, text)| RuleFile { name, text }).collect();
+        if files.is_empty() {
+            bail!("there is no rule file (.sql, .json) in this folder");
+        }
         let (reports, good) = match plan(&Catalog::default(), "check", &files, false) {
             Ok(plan) => (plan.warnings, true),
             Err(reports) => (reports, false),
@@ -149,6 +152,10 @@ impl Check {
 impl Apply {
     async fn run(&self, common: &Common) -> anyhow::Result<ExitCode> {
         let files = read_folder(&self.folder).with_context(|| self.folder.display().to_string())?;
+        if files.is_empty() {
+            // To follow nothing would drop every rule, which nobody means by a wrong folder.
+            bail!("{}: there is no rule file (.sql, .json) in this folder", self.folder.display());
+        }
         let place = Place::find(common.load()?).await?;
         let outcome = match &place {
             Place::Server(server) => server.rules_apply(files, self.dry_run).await.map_err(Refusal::from),
