@@ -134,6 +134,17 @@ def running(checks, server, rules):
         wait("the next row", lambda: server.one("SELECT count(*) FROM kept") == 7)
         _, err = server.cli("rule", "disable", "kepe", code=2)
         expect("keep" in err, f"no hint at the right name: {err}")
+    with checks.check("serve: a port or a folder that is taken is told, and ends with 2"):
+        for taken in (
+            ["--data", "other", "--mqtt", f"{host}:{port}", "--http", "127.0.0.1:0"],
+            ["--data", "other", "--mqtt", "127.0.0.1:0", "--http", server.http],
+            ["--data", str(server.data), "--mqtt", "127.0.0.1:0", "--http", "127.0.0.1:0"],
+        ):
+            done = subprocess.run(
+                [server.binary, "serve", *taken], cwd=server.folder, capture_output=True, text=True, timeout=30
+            )
+            equal(done.returncode, 2, f"{taken}: {done.stderr[-500:]}")
+            expect("in use" in done.stderr, done.stderr[-500:])
     with checks.check("log inspect: while the server runs"):
         inspect(server)
 
@@ -160,6 +171,13 @@ def after(checks, server, rules):
         equal({rule["name"]: rule["enabled"] for rule in listed}, {"keep": True, "echo": False}, "what was disabled")
         server.cli("rule", "enable", "echo")
         expect("Nothing to do" in server.cli("rule", "apply", rules)[0], "apply")
+        _, err = server.cli("query", "SELECT devic FROM kept", code=2)
+        expect("device" in err, f"no hint at the right name: {err}")
+        empty = server.folder / "empty"
+        empty.mkdir()
+        server.cli("rule", "apply", empty, code=2)
+        server.cli("rule", "check", empty, code=2)
+        expect("keep" in server.cli("rule", "list")[0], "rules")
         inspect(server)
     with checks.check("without a server and without a folder: told, and nothing is made"):
         nothing = server.folder / "nothing"
