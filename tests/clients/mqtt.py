@@ -186,7 +186,7 @@ def carried(checks, server):
 
 
 def many_topics(checks, server):
-    with checks.check("50,000 distinct topics, and the memory stays bounded"):
+    with checks.check("120,000 distinct topics, and the memory stays bounded"):
         padding = "x" * 1000
         with Device(server, version=V5, max_inflight=1000) as writer, Device(server) as reader:
             reader.subscribe("many/+/#", 0)
@@ -199,8 +199,8 @@ def many_topics(checks, server):
             # Every cache of topics is full by then: the largest takes 32 MiB.
             publish(0, 40_000)
             before = server.rss_mib()
-            publish(40_000, 90_000)
+            publish(40_000, 120_000)
             grown = server.rss_mib() - before
-            # Kept once, these topics would be 48 MiB.
-            print(f"       {before:.0f} MiB after 40,000 topics, {grown:+.0f} MiB after 50,000 more")
-            expect(grown < 40, f"memory grew by {grown:.0f} MiB")
+            # Kept once, these topics would be 80 MiB; a cache that was just emptied may grow by its 32.
+            print(f"       {before:.0f} MiB after 40,000 topics, {grown:+.0f} MiB after 80,000 more")
+            expect(grown < 56, f"memory grew by {grown:.0f} MiB")
