@@ -25,6 +25,13 @@ impl Place {
             let token = Token::load(&config.token_file())?;
             return Ok(Self::Server(Client::new(address, token)));
         }
+        let folder = &config.data.folder;
+        if !folder.exists() {
+            let folder = folder.display();
+            anyhow::bail!(
+                "no server answers at {address}, and there is no data folder {folder}: start `hedgerow serve` first"
+            );
+        }
         Ok(Self::Folder(Box::new(Offline::open(config).await?)))
     }
 
