@@ -136,7 +136,7 @@ impl Bench {
             return;
         }
         println!("{name}");
-        for (key, value) in figures.as_object().into_iter().flatten().skip(1) {
+        for (key, value) in figures.as_object().into_iter().flatten().filter(|(key, _)| *key != "subject") {
             println!("  {key:<22} {value}");
         }
     }
