@@ -29,37 +29,23 @@ pub struct Schedule {
     last: AtomicU64,
     /// A marked checkpoint has not been written yet: no second one is begun.
     pending: AtomicBool,
-    /// Somebody asks for one now.
-    asked: AtomicBool,
 }
 
 impl Schedule {
     /// A checkpoint every `interval` of log time, the first one `interval` after `last`.
     pub fn new(interval: Duration, last: Epoch) -> Self {
         let interval_us = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
-        Self {
-            interval_us,
-            last: AtomicU64::new(last.0),
-            pending: AtomicBool::new(false),
-            asked: AtomicBool::new(false),
-        }
+        Self { interval_us, last: AtomicU64::new(last.0), pending: AtomicBool::new(false) }
     }
 
     /// Whether the step that ends at `end` is to be a checkpoint. Asked once a step, by the reader.
     pub fn is_due(&self, end: Epoch) -> bool {
-        let asked = self.asked.load(Ordering::Acquire);
-        let due = asked || end.0.saturating_sub(self.last.load(Ordering::Acquire)) >= self.interval_us;
+        let due = end.0.saturating_sub(self.last.load(Ordering::Acquire)) >= self.interval_us;
         if !due || self.pending.swap(true, Ordering::AcqRel) {
             return false;
         }
-        self.asked.store(false, Ordering::Release);
         self.last.store(end.0, Ordering::Release);
         true
-    }
-
-    /// Asks for a checkpoint at the next step.
-    pub fn ask(&self) {
-        self.asked.store(true, Ordering::Release);
     }
 
     fn written(&self) {
@@ -92,8 +78,6 @@ pub struct Writer {
     pub metrics: Arc<EngineMetrics>,
     /// How many parts make a checkpoint: a window part from every worker and the catalog from worker 0.
     pub parts: usize,
-    /// Set when the engine stops.
-    pub stop: Arc<AtomicBool>,
     /// Consumers other than the engine that still read the log, as the epoch each has finished with.
     pub other_readers: Arc<dyn Fn() -> Option<Epoch> + Send + Sync>,
 }

@@ -1,29 +1,27 @@
 //! The engine: starts from the newest checkpoint, replays the log from there, and goes on. There is no other recovery.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use hedgerow_sql::rule::{TableDef, Target};
 use hedgerow_storage::checkpoint::{CheckpointFile, CheckpointOpenError, Checkpoints};
 use hedgerow_storage::disk::Disk;
 use hedgerow_storage::fault;
 use hedgerow_storage::log::{AppendError, Batch, Class, Epoch, Log, ReadError, RecordFields, RecordKind};
-use hedgerow_storage::table::{TableSpec, Tables};
+use hedgerow_storage::table::Tables;
 use timely::communication::WorkerGuards;
 
 use crate::SEMANTICS;
-use crate::catalog::{Catalog, CatalogError, ChangeSet, Definition, Kind};
+use crate::catalog::{Catalog, CatalogError, ChangeSet, Kind};
 use crate::checkpoint::{Schedule, Writer};
 use crate::dataflow::{Deadlines, Progress, Shared};
 use crate::errors::Errors;
 use crate::metrics::{EngineMetrics, RuleStats};
-use crate::operators::evaluate::{Evaluate, Resolve};
+use crate::operators::evaluate::Evaluate;
 use crate::operators::window::WindowState;
-use crate::rows::{ActiveRule, Destination};
+use crate::resolve::{Inner, Resolver};
 use crate::sink::derived::{DerivedSink, PRODUCER};
 use crate::sink::registry::{OpenSink, Registry, SinkStatus};
 use crate::sink::table::TableSink;
@@ -117,7 +115,6 @@ pub struct Engine {
     inner: Arc<Inner>,
     registry: Arc<Registry>,
     progress: Arc<Progress>,
-    schedule: Arc<Schedule>,
     stop: Arc<AtomicBool>,
     threads: Mutex<Threads>,
     applying: Mutex<()>,
@@ -127,18 +124,6 @@ struct Threads {
     reader: Option<JoinHandle<()>>,
     workers: Option<WorkerGuards<()>>,
     checkpoints: Option<JoinHandle<()>>,
-}
-
-/// What the workers' resolvers and the outside share.
-struct Inner {
-    tables: Tables,
-    registry: Arc<Registry>,
-    errors: Arc<Errors>,
-    metrics: Arc<EngineMetrics>,
-    stats: Mutex<BTreeMap<Arc<str>, Arc<RuleStats>>>,
-    catalog: Mutex<(u64, Arc<Catalog>)>,
-    changed: Condvar,
-    failed: Mutex<Option<String>>,
 }
 
 /// A row of `system.rules`.
@@ -202,7 +187,6 @@ impl Engine {
             metrics: Arc::clone(&metrics),
             stats: Mutex::default(),
             catalog: Mutex::new((start.0, Arc::new(catalog.clone()))),
-            changed: Condvar::new(),
             failed: Mutex::default(),
         });
 
@@ -216,7 +200,6 @@ impl Engine {
             schedule: Arc::clone(&schedule),
             metrics: Arc::clone(&metrics),
             parts: workers + 1,
-            stop: Arc::clone(&stop),
             other_readers,
         }
         .spawn()?;
@@ -245,7 +228,7 @@ impl Engine {
         .spawn()?;
         let threads =
             Mutex::new(Threads { reader: Some(reader), workers: Some(guards), checkpoints: Some(checkpoints) });
-        Ok(Self { log, inner, registry, progress, schedule, stop, threads, applying: Mutex::new(()) })
+        Ok(Self { log, inner, registry, progress, stop, threads, applying: Mutex::new(()) })
     }
 
     /// The catalog in force.
@@ -307,11 +290,6 @@ impl Engine {
         self.progress.frontier.get()
     }
 
-    /// Asks for a checkpoint at the next step.
-    pub fn ask_checkpoint(&self) {
-        self.schedule.ask();
-    }
-
     /// All rules of the catalog, with their counters.
     pub fn rules(&self) -> Vec<RuleStatus> {
         let catalog = self.catalog();
@@ -370,83 +348,6 @@ impl Engine {
         }
         self.registry.close(wait);
         drop(checkpoints);
-    }
-}
-
-impl Inner {
-    fn stats_of(&self, name: &Arc<str>) -> Arc<RuleStats> {
-        self.stats.lock().map(|mut stats| Arc::clone(stats.entry(Arc::clone(name)).or_default())).unwrap_or_default()
-    }
-
-    fn fail(&self, reason: String) {
-        tracing::error!(%reason, "the engine stops");
-        if let Ok(mut failed) = self.failed.lock() {
-            failed.get_or_insert(reason);
-        }
-    }
-}
-
-/// One worker's view: resolves names, and on worker 0 publishes the catalog.
-struct Resolver {
-    inner: Arc<Inner>,
-    publishes: bool,
-}
-
-impl Resolve for Resolver {
-    fn resolve(&self, catalog: &Catalog, epoch: u64) -> Arc<Vec<Arc<ActiveRule>>> {
-        let since = |table: &TableDef| catalog.get(Kind::Table, &table.name).map_or(0, |object| object.since);
-        for table in catalog.tables() {
-            if let Err(error) = self.inner.tables.create(&table_spec(table), since(table)) {
-                self.inner.fail(format!("table {}: {error}", table.name));
-            }
-        }
-        for gone in self.inner.tables.names() {
-            // A table that was created again behind this position stays: the store knows where each was created.
-            if catalog.get(Kind::Table, &gone).is_none()
-                && let Err(error) = self.inner.tables.drop_table(&gone, epoch)
-            {
-                self.inner.fail(format!("table {gone}: {error}"));
-            }
-        }
-        let sinks: Vec<_> = catalog.sinks().map(Arc::clone).collect();
-        self.inner.registry.sync(&sinks, Epoch(epoch));
-        if self.publishes
-            && let Ok(mut published) = self.inner.catalog.lock()
-        {
-            *published = (epoch, Arc::new(catalog.clone()));
-            self.inner.changed.notify_all();
-        }
-        let rules = catalog.active_rules().map(|rule| {
-            let destinations = rule.actions.iter().map(|action| destination(catalog, &action.target)).collect();
-            Arc::new(ActiveRule { rule: Arc::clone(rule), destinations, stats: self.inner.stats_of(&rule.name) })
-        });
-        Arc::new(rules.collect())
-    }
-
-    fn refuse(&self, epoch: u64, reason: &str) {
-        self.inner.fail(format!("control record at epoch {epoch}: {reason}"));
-    }
-}
-
-fn destination(catalog: &Catalog, target: &Target) -> Destination {
-    let named = |name: &Arc<str>| match catalog.get(Kind::Table, name).map(|object| &object.definition) {
-        Some(Definition::Table(table)) => Destination::Table(Arc::clone(table)),
-        _ => Destination::Sink(Arc::clone(name)),
-    };
-    match target {
-        Target::Named(name) => named(name),
-        Target::Item(item) => named(&item.table),
-        Target::Topic { .. } => Destination::Derived,
-    }
-}
-
-fn table_spec(table: &TableDef) -> TableSpec {
-    TableSpec {
-        name: table.name.to_string(),
-        hash: table.hash.to_string(),
-        range: table.range.as_ref().map(ToString::to_string),
-        ttl_ms: table.ttl_ms,
-        definition: table.text.to_string(),
     }
 }
 

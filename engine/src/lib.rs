@@ -20,6 +20,7 @@ pub mod engine;
 pub mod errors;
 pub mod metrics;
 pub mod operators;
+mod resolve;
 pub mod rows;
 pub mod sink;
 pub mod source;
