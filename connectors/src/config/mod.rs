@@ -103,7 +103,6 @@ pub struct EngineConfig {
     pub in_flight: ByteSize,
     pub checkpoint_interval: Span,
     pub max_hops: u8,
-    pub max_keys: usize,
 }
 
 /// `[rules]`

@@ -44,11 +44,9 @@ pub struct RuleStatus {
     pub passed: u64,
     /// Rows that sinks took, all actions together.
     pub delivered: u64,
-    /// Rows that went to the error action or the dead letters.
+    /// Payloads and rows that were refused.
     pub failed: u64,
     pub last_error: Option<String>,
-    /// Log time of the last error, ms since 1970.
-    pub last_error_ms: Option<i64>,
     /// Per path that the rule reads, the share (0 to 1) of messages in which it was Undefined, as JSON text.
     pub undefined: String,
     /// The statement or document.
@@ -151,7 +149,6 @@ fn rules(rows: &[RuleStatus]) -> RecordBatch {
         count("delivered", rows, |r| Some(r.delivered)),
         count("failed", rows, |r| Some(r.failed)),
         text("last_error", rows, |r| r.last_error.as_deref()),
-        time("last_error_time", rows, |r| r.last_error_ms),
         text("undefined", rows, |r| Some(&r.undefined)),
         text("text", rows, |r| Some(&r.text)),
     ])

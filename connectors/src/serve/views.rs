@@ -76,7 +76,6 @@ impl SystemViews for Views {
                     delivered: rule.stats.delivered.get(),
                     failed: rule.stats.failed.get(),
                     last_error: rule.stats.last_error.lock().ok().and_then(|error| error.clone()),
-                    last_error_ms: None,
                     undefined: serde_json::Value::Object(shares).to_string(),
                     text: rule.text,
                 }
