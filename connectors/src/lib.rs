@@ -7,5 +7,6 @@ pub mod gateway;
 pub mod http;
 pub mod metrics;
 mod nearest;
+pub mod outside;
 pub mod query;
 pub mod serve;

@@ -16,6 +16,7 @@ use hedgerow_storage::log::{Durability, LogConfig};
 use serde::Deserialize;
 
 use crate::gateway::GatewayConfig;
+use crate::outside::AllowPrivate;
 
 pub use load::{ConfigError, Mistake, Origin};
 pub use secrets::{Secret, SecretError, SecretSource, Secrets};
@@ -36,6 +37,7 @@ pub struct Config {
     pub engine: EngineConfig,
     pub rules: RulesConfig,
     pub lake: LakeDefaults,
+    pub outside: OutsideConfig,
     pub query: QueryConfig,
     pub logging: LoggingConfig,
     pub secrets: Secrets,
@@ -128,6 +130,15 @@ pub struct LakeDefaults {
     pub max_columns: usize,
     pub attempt_timeout: Span,
     pub max_backoff: Span,
+}
+
+/// `[outside]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "each is a key of the default file")]
+pub struct OutsideConfig {
+    pub allow_private: Vec<AllowPrivate>,
+    pub connect_timeout: Span,
 }
 
 /// `[query]`
@@ -250,6 +261,7 @@ impl Config {
         );
         require(!self.rules.watch_interval.0.is_zero(), "rules.watch_interval", "must be more than nothing");
         require(self.lake.roll_rows > 0, "lake.roll_rows", "must be at least 1");
+        require(!self.outside.connect_timeout.0.is_zero(), "outside.connect_timeout", "must be more than nothing");
         require(!self.query.timeout.0.is_zero(), "query.timeout", "must be more than nothing");
         require(self.query.memory.0 >= 16 << 20, "query.memory", "must be at least 16MiB");
         require(self.query.max_rows > 0, "query.max_rows", "must be at least 1");
