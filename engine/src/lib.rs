@@ -20,6 +20,7 @@ pub mod engine;
 pub mod errors;
 pub mod metrics;
 pub mod operators;
+pub mod rehearse;
 mod resolve;
 pub mod rows;
 pub mod sink;

@@ -31,7 +31,7 @@ use columns::ColumnRule;
 use reference::Reference;
 use rows::Original;
 
-pub(crate) use paths::as_path;
+pub(crate) use paths::{anywhere, as_path, exprs};
 
 /// The rows that one rule gives for a batch.
 #[derive(Debug)]

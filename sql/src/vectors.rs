@@ -1,98 +1,180 @@
-//! Runs files of examples: a statement, a message, and what must come out. The same files judge every evaluation path.
+//! Rule tests: examples of what a rule makes of a message, run and judged. `docs/rule-tests.md` is their manual.
 //!
-//! One JSON object a line. `id`, `section`, `sqlVersion` (or `native`), `sql`, `topic`, and `payload` (JSON; what is
-//! sent is its text) or `payload_base64`. Of the message: `clientid`, `principal`, `accountid`, `sourceip`, `mqtt5`,
-//! `protocol: "http"`, `basic_ingest_rule`. For external functions `stubs`: name, arguments, result. What must come
-//! out is exactly one of
+//! There are two spellings, told apart by the first character: one JSON object a line ([`mod@line`], the vector format),
+//! and a text for people ([`mod@script`]). Both read into [`Case`]s. A case is evaluated on the path of live messages
+//! ([`Live`]), and again by the scalar reference ([`Scalar`]); where the two differ, Hedgerow is wrong, and the case fails
+//! whatever it expects. [`mod@mixed`] evaluates many cases in one batch.
 //!
-//! - `expect`: the outgoing payload as JSON; numbers compare by value, or within the relative tolerance `approx`
-//! - `expect_undefined`: the rule fires and its object is empty
-//! - `expect_no_match`: nothing goes out
-//! - `expect_error`: the statement is refused, or the rule ends without a row
-//! - `expect_regex`: for each member a pattern of its text
-//! - `expect_raw`, `expect_base64`: the outgoing bytes
-//! - `expect_template`, `expect_template_regex`: the text of `template`, an action's parameter
-//!
-//! The remaining members (`source`, `basis`, `note`, `contested`, `doc_says`) say where an example comes from.
+//! It knows the language. It does not know files, servers, or rules that remember: whoever calls brings the rules that
+//! cases name, and what runs a rule over time.
 
 mod case;
+mod diff;
 mod judge;
+mod line;
+mod live;
+pub mod mixed;
+mod outcome;
+mod report;
 mod scalar;
+mod script;
 
-use std::fmt;
+use std::sync::Arc;
 
-pub use case::{Case, Expected, FormatError, Stub};
-pub use judge::Outcome;
+pub use case::{Case, Event, Expectation, Expected, FormatError, Given, Step, Stub, Subject};
+pub use diff::{Line, Side};
+pub use live::Live;
+pub use outcome::{Outcome, Row};
+pub use report::{Failure, Report};
 pub use scalar::Scalar;
 
-/// An evaluation path under test.
+use crate::functions::{self, Purity};
+use crate::program::{anywhere, exprs};
+use crate::rule::Rule;
+use crate::topic::FilterTrie;
+
+/// An evaluation path for rules that remember nothing.
 pub trait Evaluate {
-    /// What comes of a case: its statement is parsed, and run over its message.
-    fn evaluate(&self, case: &Case) -> Outcome;
+    /// What comes of a message that reaches the rule.
+    fn evaluate(&self, rule: &Arc<Rule>, given: &Given, stubs: &[Stub]) -> Outcome;
 }
 
-impl<F: Fn(&Case) -> Outcome> Evaluate for F {
-    fn evaluate(&self, case: &Case) -> Outcome {
-        self(case)
+/// What the cases of a file need from outside of it.
+pub trait Surroundings {
+    /// The rule of that name; the error is for the user.
+    fn rule(&self, name: &str) -> Result<Arc<Rule>, String>;
+    /// What comes of the events of a case, one after the other, for a rule with a window or a timer: an outcome for each.
+    fn over_time(&self, rule: &Arc<Rule>, events: &[&Event]) -> Result<Vec<Outcome>, String>;
+}
+
+/// No rules, no time: cases bring their statements.
+#[derive(Clone, Copy, Debug)]
+pub struct Alone;
+
+impl Surroundings for Alone {
+    fn rule(&self, name: &str) -> Result<Arc<Rule>, String> {
+        Err(format!("there is no rule {name}"))
+    }
+
+    fn over_time(&self, _: &Arc<Rule>, _: &[&Event]) -> Result<Vec<Outcome>, String> {
+        Err("a rule with a window cannot be tested here".to_owned())
     }
 }
 
-/// A case that did not come out as it should.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
-    /// The case.
-    pub id: String,
-    /// Its statement.
-    pub sql: String,
-    /// What should have come out.
-    pub expected: String,
-    /// What did.
-    pub actual: String,
+/// The cases of a file, and the places that are none.
+pub fn read(text: &str) -> (Vec<Case>, Vec<FormatError>) {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.trim_start().starts_with('{') { line::read(text) } else { script::read(text) }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {}\n  expected {}\n  got      {}", self.id, self.sql, self.expected, self.actual)
-    }
-}
-
-/// How a file did.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
-    /// Cases that came out right.
-    pub passed: usize,
-    /// Those that did not.
-    pub failed: Vec<Failure>,
-    /// Those not selected.
-    pub skipped: usize,
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for failure in &self.failed {
-            writeln!(out, "{failure}")?;
-        }
-        write!(out, "{} passed, {} failed, {} skipped", self.passed, self.failed.len(), self.skipped)
-    }
-}
-
-/// Runs the cases of a file for which `select` holds.
-pub fn run_file(text: &str, path: &dyn Evaluate, select: impl Fn(&Case) -> bool) -> Result<Report, FormatError> {
+/// Runs the cases for which `select` holds, one by one.
+pub fn run(cases: &[Case], surroundings: &dyn Surroundings, select: impl Fn(&Case) -> bool) -> Report {
     let mut report = Report::default();
-    for case in case::read(text)? {
-        if !select(&case) {
+    for case in cases {
+        if !select(case) {
             report.skipped += 1;
             continue;
         }
-        let outcome = path.evaluate(&case);
-        if judge::accepts(&case, &outcome) {
-            report.passed += 1;
-        } else {
-            let expected = case.expected.to_string();
-            report.failed.push(Failure { id: case.id, sql: case.sql, expected, actual: outcome.to_string() });
+        match run_case(case, surroundings) {
+            Ok(()) => report.passed += 1,
+            Err(failure) => report.failed.push(*failure),
         }
     }
-    Ok(report)
+    report
+}
+
+fn run_case(case: &Case, surroundings: &dyn Surroundings) -> Result<(), Box<Failure>> {
+    let rule = match rule_of(case, surroundings) {
+        Ok(rule) => rule,
+        Err(reason) => {
+            let refused = Outcome::Refused(reason);
+            // That there is no such rule is never what a case is about.
+            let is_known = matches!(case.subject, Subject::Statement { .. });
+            let wrong = case.steps.iter().find(|step| !is_known || !judge::accepts(step, case.approx, &refused));
+            return wrong.map_or(Ok(()), |step| Err(Failure::of(case, step, &refused, None)));
+        }
+    };
+    let (outcomes, second) = if rule.windowed.is_some() {
+        let events: Vec<&Event> = case.steps.iter().map(|step| &step.event).collect();
+        let refused = |reason| vec![Outcome::Refused(reason); case.steps.len()];
+        (surroundings.over_time(&rule, &events).unwrap_or_else(refused), Vec::new())
+    } else {
+        let by = |path: &dyn Evaluate| -> Vec<Outcome> {
+            case.steps.iter().map(|step| event(path, &rule, &step.event, &case.stubs)).collect()
+        };
+        (by(&Live), by(&Scalar))
+    };
+    for (number, step) in case.steps.iter().enumerate() {
+        let nothing = Outcome::Rows(Vec::new());
+        let outcome = outcomes.get(number).unwrap_or(&nothing);
+        let reference = second.get(number).filter(|reference| !agree(reference, outcome));
+        if reference.is_some() || !judge::accepts(step, case.approx, outcome) {
+            return Err(Failure::of(case, step, outcome, reference));
+        }
+    }
+    Ok(())
+}
+
+/// The rule a case is about.
+fn rule_of(case: &Case, surroundings: &dyn Surroundings) -> Result<Arc<Rule>, String> {
+    match &case.subject {
+        Subject::Rule(name) => surroundings.rule(name),
+        Subject::Statement { dialect, text, template } => {
+            let rule = crate::analyze::parse_rule(text, *dialect, template.as_deref());
+            rule.map(Arc::new).map_err(|mistakes| report::mistakes(&mistakes))
+        }
+    }
+}
+
+fn event(path: &dyn Evaluate, rule: &Arc<Rule>, event: &Event, stubs: &[Stub]) -> Outcome {
+    match event {
+        Event::Message(given) if reaches(rule, given) => path.evaluate(rule, given, stubs),
+        _ => Outcome::Rows(Vec::new()),
+    }
+}
+
+/// Does a message come to the rule? By its topic, or sent to the rule by name.
+pub fn reaches(rule: &Rule, given: &Given) -> bool {
+    if given.basic_ingest {
+        return true;
+    }
+    if let Some((name, _)) = given.message().basic_ingest() {
+        return *name == *rule.name;
+    }
+    let Some(filter) = &rule.filter else { return false };
+    let mut trie = FilterTrie::new();
+    trie.insert(filter, ());
+    let mut found = Vec::new();
+    trie.matches(&given.topic, &mut found);
+    !found.is_empty()
+}
+
+/// Does the rule call functions that ask other systems?
+pub fn asks_others(rule: &Rule) -> bool {
+    let is_external = |expr: &crate::ast::Expr| match &expr.kind {
+        crate::ast::ExprKind::Call { function, .. } => {
+            functions::lookup(function).is_some_and(|function| function.purity == Purity::External)
+        }
+        _ => false,
+    };
+    exprs(rule).into_iter().any(|expr| anywhere(expr, &is_external))
+}
+
+/// Have two paths come to the same? Failures may be worded differently.
+fn agree(a: &Outcome, b: &Outcome) -> bool {
+    match (a, b) {
+        (Outcome::Rows(a), Outcome::Rows(b)) => {
+            let alike = |(a, b): (&Row, &Row)| {
+                let value = |row: &Row| crate::json::parse(&row.payload, crate::ast::Dialect::Aws2016).ok();
+                let same =
+                    a.payload == b.payload || value(a).zip(value(b)).is_some_and(|(a, b)| a.equals(&b) == Some(true));
+                same && a.texts == b.texts
+            };
+            a.len() == b.len() && a.iter().zip(b).all(alike)
+        }
+        (Outcome::Rows(_), _) | (_, Outcome::Rows(_)) => false,
+        _ => true,
+    }
 }
 
 #[cfg(test)]

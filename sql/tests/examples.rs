@@ -8,17 +8,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by it")]
 
-mod columns;
-
 use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use columns::Columns;
 use hedgerow_sql::analyze::read_file;
 use hedgerow_sql::diagnostic::{Style, render};
 use hedgerow_sql::functions;
-use hedgerow_sql::vectors::{Scalar, run_file};
+use hedgerow_sql::vectors::{Alone, Report, read, run};
 
 const LANGUAGE: &str = include_str!("../../docs/language.md");
 const FUNCTIONS: &str = include_str!("../../docs/functions.md");
@@ -136,13 +133,17 @@ fn check(page: &str, at_least: usize) {
             block.cases(&mut cases);
         }
     }
-    let report = run_file(&cases, &Scalar, |_| true).unwrap();
-    assert!(report.failed.is_empty(), "{report}");
-    assert!(report.passed >= at_least, "{report}");
-    for into_sink in [false, true] {
-        let report = run_file(&cases, &Columns { into_sink }, Columns::can_run).unwrap();
-        assert!(report.failed.is_empty(), "on columns: {report}");
-    }
+    let report = report(&cases);
+    let told: String = report.failed.iter().map(|failure| failure.render("page", Style::Plain)).collect();
+    assert!(report.failed.is_empty(), "{told}");
+    assert!(report.passed >= at_least, "only {} examples", report.passed);
+}
+
+/// Runs cases on columns and message by message.
+fn report(cases: &str) -> Report {
+    let (cases, problems) = read(cases);
+    assert!(problems.is_empty(), "{problems:?}");
+    run(&cases, &Alone, |_| true)
 }
 
 #[test]
@@ -185,6 +186,6 @@ fn a_wrong_example_is_found() {
     let wrong = "```sql\nSELECT abs(x) AS r FROM 'a'\n-- on a {\"x\": -1}\n-- gives {\"r\": 2}\n```\n";
     let mut cases = String::new();
     blocks(wrong).iter().for_each(|block| block.cases(&mut cases));
-    let report = run_file(&cases, &Scalar, |_| true).unwrap();
+    let report = report(&cases);
     assert_eq!((report.passed, report.failed.len()), (0, 2));
 }

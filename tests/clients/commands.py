@@ -204,12 +204,23 @@ def tests(checks, server):
         expect("2 passed, 0 failed" in server.cli("rule", "test", cases)[0], "good cases")
         cases.write_text(CASES.replace('"y": 2', '"y": 3'))
         out, _ = server.cli("rule", "test", cases, code=1)
-        for said in ("a.1", '{"y":2}', '{"y":3}', "1 passed, 1 failed"):
+        for said in ("a.1", '-   "y": 3', '+   "y": 2', "1 passed, 1 failed"):
             expect(said in out, f"{said!r} is not in {out}")
         cases.write_text(CASES.replace("expect_no_match", "expect_no_mach"))
-        _, err = server.cli("rule", "test", cases, code=2)
-        expect("line 3" in err, err)
+        out, _ = server.cli("rule", "test", cases, code=2)
+        expect("cases.jsonl:3:" in out and "1 passed, 1 failed" in out, out)
         server.cli("rule", "test", server.folder / "missing.jsonl", code=2)
+    with checks.check("rule test: the tests of the example folder pass, also against the rules of the server"):
+        farm = ROOT / "examples" / "farm"
+        out, _ = server.cli("rule", "test", farm)
+        expect(re.search(r"^[1-9]\d* passed, 0 failed$", out, re.M), out)
+        server.cli("rule", "apply", farm)
+        out, _ = server.cli("rule", "test", "--deployed", farm)
+        expect(re.search(r"^[1-9]\d* passed, 0 failed$", out, re.M), out)
+        wrong = server.folder / "wrong.test"
+        wrong.write_text((farm / "farm.test").read_text().replace("rule too_hot", "rule too_hto"))
+        out, _ = server.cli("rule", "test", "--deployed", wrong, code=1)
+        expect("did you mean `too_hot`?" in out, out)
     with checks.check("rule test: the examples of docs/rule-tests.md are as they are said to be"):
         blocks = re.findall(r"```jsonl\n(.*?)```", (ROOT / "docs" / "rule-tests.md").read_text(), re.S)
         expect(len(blocks) >= 2, "no examples")

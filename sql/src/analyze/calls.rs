@@ -62,7 +62,13 @@ fn call(expr: &Expr, name: &str, args: &[Expr], place: Place<'_>, out: &mut Vec<
     }
     if !function.takes(args.len()) {
         let message = format!("{name} takes {}, not {}", arguments(function.arity), args.len());
-        out.push(Diagnostic::error("arity", Span { start: span.start, end: expr.span.end }, message));
+        let whole = Span { start: span.start, end: expr.span.end };
+        // AWS lets such a call pass; its value is Undefined.
+        out.push(if place.dialect == Dialect::Native {
+            Diagnostic::error("arity", whole, message)
+        } else {
+            Diagnostic::warning("arity", whole, format!("{message}: this is always Undefined"))
+        });
     }
     if function.purity == Purity::External && !place.external {
         let message = format!("{name} asks another system; such functions are not available in this version");

@@ -10,6 +10,7 @@ mod document;
 mod file;
 mod reads;
 mod rule;
+mod statement;
 mod window;
 
 use crate::ast::{Dialect, Select};
@@ -19,6 +20,7 @@ pub use catalog::{CatalogView, DEAD_LETTERS, Objects, check};
 pub use document::{parse_document, read_document};
 pub use file::{Reading, parse_file, read, read_file};
 pub use reads::{Path, Reads, paths, reads};
+pub use statement::parse_rule;
 
 /// What is wrong with a statement beyond its grammar: unknown functions, numbers of arguments, versions, aggregates out
 /// of place, filters that match nothing. (Rules read from files and documents are checked already.)

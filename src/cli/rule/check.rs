@@ -1,0 +1,52 @@
+//! `hedgerow rule check`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Args;
+use hedgerow_engine::apply::{RuleFile, plan};
+use hedgerow_engine::catalog::Catalog;
+
+use super::files;
+
+/// Arguments of `check`.
+#[derive(Args)]
+pub struct Check {
+    /// Rule files (.sql, .json) or folders of them
+    #[arg(required = true, value_name = "FILE")]
+    paths: Vec<PathBuf>,
+    /// Print the findings as JSON, for editors
+    #[arg(long)]
+    json: bool,
+}
+
+impl Check {
+    /// Checks and prints what is wrong.
+    pub fn run(&self) -> anyhow::Result<ExitCode> {
+        let files: Vec<RuleFile> =
+            files(&self.paths)?.into_iter().map(|(name, text)| RuleFile { name, text }).collect();
+        if files.is_empty() {
+            bail!("there is no rule file (.sql, .json) in this folder");
+        }
+        let (reports, good) = match plan(&Catalog::default(), "check", &files, false) {
+            Ok(plan) => (plan.warnings, true),
+            Err(reports) => (reports, false),
+        };
+        for report in &reports {
+            for diagnostic in &report.diagnostics {
+                if self.json {
+                    println!("{}", serde_json::to_string(&diagnostic.to_json(&report.file.name, &report.file.text))?);
+                }
+            }
+            if !self.json {
+                use hedgerow_sql::diagnostic::{Style, render};
+                eprint!("{}", render(&report.diagnostics, &report.file.name, &report.file.text, Style::Plain));
+            }
+        }
+        if good && !self.json {
+            println!("{} files are good.", files.len());
+        }
+        Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    }
+}
