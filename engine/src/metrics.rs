@@ -1,7 +1,7 @@
 //! Counters that everyone may read and the owner of a thing increments.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// A counter or gauge.
 #[derive(Debug, Default)]
@@ -27,8 +27,8 @@ impl Counter {
 /// What one rule did since the process started.
 #[derive(Debug, Default)]
 pub struct RuleStats {
-    /// Messages whose topic matched.
-    pub matched: Counter,
+    /// Messages whose topic matched, but for those that its classes count.
+    matched: Counter,
     /// Rows that passed WHERE.
     pub passed: Counter,
     /// Rows taken by a sink, once for each action.
@@ -37,8 +37,42 @@ pub struct RuleStats {
     pub failed: Counter,
     /// The last failure.
     pub last_error: Mutex<Option<String>>,
-    /// For each path that the rule reads: how many messages it was looked for in, and how many had nothing there.
-    pub undefined: Mutex<Vec<UndefinedShare>>,
+    /// For each path that the rule reads: how many messages it was looked for in, and how many had nothing there; but for
+    /// what its classes count.
+    undefined: Mutex<Vec<UndefinedShare>>,
+    /// The classes that the rule is in, each with the places of the rule's paths.
+    classes: Mutex<Vec<(Arc<ClassCounts>, Vec<usize>)>>,
+}
+
+/// What all rules that match the same topics count alike, so that a batch counts it once and not for each of them.
+#[derive(Debug)]
+pub struct ClassCounts {
+    matched: Counter,
+    /// Paths that the rules read, and in how many messages each was Undefined.
+    paths: Vec<(Arc<str>, Counter)>,
+    /// Nothing will be counted here any more.
+    closed: AtomicBool,
+}
+
+impl ClassCounts {
+    /// Counts for rules that read these paths.
+    pub fn new(paths: &[Arc<str>]) -> Self {
+        let paths = paths.iter().map(|path| (Arc::clone(path), Counter::default())).collect();
+        Self { matched: Counter::default(), paths, closed: AtomicBool::new(false) }
+    }
+
+    /// Counts a batch of messages, and in how many of them each path was Undefined.
+    pub fn add(&self, messages: u64, undefined: &[u64]) {
+        self.matched.add(messages);
+        for ((_, counter), undefined) in self.paths.iter().zip(undefined) {
+            counter.add(*undefined);
+        }
+    }
+
+    /// The rules are not evaluated together any more.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+    }
 }
 
 /// How often a path was Undefined.
@@ -61,17 +95,48 @@ impl RuleStats {
         }
     }
 
-    /// Adds the counts of one evaluated batch.
-    pub fn count_undefined(&self, counts: impl IntoIterator<Item = (String, u64, u64)>) {
-        let Ok(mut shares) = self.undefined.lock() else { return };
-        for (path, seen, undefined) in counts {
-            match shares.iter_mut().find(|share| share.path == path) {
-                Some(share) => {
-                    share.seen += seen;
-                    share.undefined += undefined;
-                }
-                None => shares.push(UndefinedShare { path, seen, undefined }),
+    /// The rule is in a class from now on, which reads the rule's paths at these places.
+    pub fn join(&self, class: &Arc<ClassCounts>, paths: &[usize]) {
+        let Ok(mut classes) = self.classes.lock() else { return };
+        for (closed, paths) in classes.extract_if(.., |(class, _)| class.closed.load(Ordering::Acquire)) {
+            self.matched.add(closed.matched.get());
+            if let Ok(mut shares) = self.undefined.lock() {
+                add_shares(&mut shares, &closed, &paths);
             }
+        }
+        classes.push((Arc::clone(class), paths.to_vec()));
+    }
+
+    /// Counts messages whose topic matched, for a rule that is in no class.
+    pub fn count_matched(&self, messages: u64) {
+        self.matched.add(messages);
+    }
+
+    /// Messages whose topic matched.
+    pub fn matched(&self) -> u64 {
+        let classes = self.classes.lock();
+        let of_classes = classes.map(|classes| classes.iter().map(|(class, _)| class.matched.get()).sum());
+        self.matched.get() + of_classes.unwrap_or(0)
+    }
+
+    /// For each path that the rule reads: how many messages it was looked for in, and how many had nothing there.
+    pub fn undefined(&self) -> Vec<UndefinedShare> {
+        let Ok(classes) = self.classes.lock() else { return Vec::new() };
+        let mut shares = self.undefined.lock().map(|shares| shares.clone()).unwrap_or_default();
+        classes.iter().for_each(|(class, paths)| add_shares(&mut shares, class, paths));
+        shares
+    }
+}
+
+fn add_shares(shares: &mut Vec<UndefinedShare>, class: &ClassCounts, paths: &[usize]) {
+    let seen = class.matched.get();
+    for (path, undefined) in paths.iter().filter_map(|place| class.paths.get(*place)) {
+        match shares.iter_mut().find(|share| *share.path == **path) {
+            Some(share) => {
+                share.seen += seen;
+                share.undefined += undefined.get();
+            }
+            None => shares.push(UndefinedShare { path: path.to_string(), seen, undefined: undefined.get() }),
         }
     }
 }

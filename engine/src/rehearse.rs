@@ -74,8 +74,8 @@ fn take(program: &mut Program, active: &Arc<ActiveRule>, given: &Given, now: u64
 fn rows(active: &ActiveRule, out: &[RowBatch]) -> Vec<Row> {
     let batches = out.iter().filter(|batch| batch.action == 0);
     let row = |batch: &RowBatch, at: usize| {
-        let texts = batch.rows.templates.iter().map(|texts| texts.get(at).cloned().flatten().unwrap_or_default());
-        Row::new(&active.rule, batch.rows.json(at), texts.collect())
+        let texts = batch.rows.templates.iter().map(|texts| texts.get(at).unwrap_or_default().to_owned());
+        Row::new(&active.rule, batch.rows.json(at).into_owned(), texts.collect())
     };
     batches.flat_map(|batch| (0..batch.rows.len()).map(move |at| row(batch, at))).collect()
 }

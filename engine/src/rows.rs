@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hedgerow_sql::program::Rows;
-use hedgerow_sql::rule::{Rule, TableDef};
+use hedgerow_sql::rule::{Action, Rule, TableDef};
 use hedgerow_storage::log::Epoch;
 use timely::Accountable;
 use timely::container::{DrainContainer, PushInto, SizableContainer};
@@ -88,10 +88,10 @@ impl RowBatch {
     /// `None` for one that failed.
     pub fn templates(&self, row: usize) -> impl Iterator<Item = Option<&str>> {
         let actions = &self.rule.rule.actions;
-        let before: usize = actions.iter().take(self.action).map(|action| action.templates().len()).sum();
-        let own = actions.get(self.action).map_or(0, |action| action.templates().len());
+        let before: usize = actions.iter().take(self.action).map(Action::template_count).sum();
+        let own = actions.get(self.action).map_or(0, Action::template_count);
         let columns = self.rows.templates.iter().skip(before).take(own);
-        columns.map(move |column| column.get(row).and_then(Option::as_deref))
+        columns.map(move |texts| texts.get(row))
     }
 
     /// The stable id of row `row`: `epoch-offset-rule-action`.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, Decimal128Array, Int64Array, StringArray};
+use arrow::array::{Array, BooleanArray, Decimal128Array, Int64Array, StringArray, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 
 use crate::ast::Dialect;
@@ -98,6 +98,32 @@ impl Column {
         value.unwrap_or_else(|| if self.is_json_null(row) { Value::Null } else { Value::Undefined })
     }
 
+    /// Some rows of it, by their places.
+    pub(crate) fn take(&self, places: &UInt32Array, dialect: Dialect) -> Self {
+        let value = |place: &u32| self.value(*place as usize, dialect);
+        self.taken(places).unwrap_or_else(|| Self::dynamic(places.values().iter().map(value).collect()))
+    }
+
+    fn taken(&self, places: &UInt32Array) -> Option<Self> {
+        let data = match &self.data {
+            ColumnData::Number { values, scales } => ColumnData::Number {
+                values: taken(values, places)?,
+                scales: scales.as_ref().map(|scales| {
+                    let scale = |place: &u32| scales.get(*place as usize).copied().unwrap_or_default();
+                    places.values().iter().map(scale).collect()
+                }),
+            },
+            ColumnData::Int64(values) => ColumnData::Int64(taken(values, places)?),
+            ColumnData::String(values) => ColumnData::String(taken(values, places)?),
+            ColumnData::Boolean(values) => ColumnData::Boolean(taken(values, places)?),
+            ColumnData::Json(values) => ColumnData::Json(taken(values, places)?),
+            ColumnData::Dynamic(_) => return None,
+        };
+        let is_null = |place: &u32| self.is_json_null(*place as usize);
+        let json_null = self.json_null.is_some().then(|| places.values().iter().map(is_null).collect());
+        Some(Self { data, json_null })
+    }
+
     /// Whether a row is JSON null.
     pub fn is_json_null(&self, row: usize) -> bool {
         match &self.data {
@@ -131,6 +157,10 @@ impl Column {
         }
         true
     }
+}
+
+fn taken<A: Array + Clone + 'static>(values: &A, places: &UInt32Array) -> Option<A> {
+    arrow::compute::take(values, places, None).ok()?.as_any().downcast_ref::<A>().cloned()
 }
 
 fn number_at(values: &Decimal128Array, scales: Option<&[u8]>, row: usize) -> Value {

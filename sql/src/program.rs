@@ -5,33 +5,45 @@
 //! program knows no sinks and keeps nothing of a message once its rows are out.
 
 mod columns;
+mod conditions;
+mod exprs;
+mod index;
 mod json;
+mod members;
 mod merge;
+mod outputs;
 mod paths;
+mod payloads;
 mod rebuild;
 pub mod reference;
 mod row_expr;
 mod rows;
+mod run;
+mod texts;
 
+#[cfg(test)]
+mod many_tests;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use crate::ast::Dialect;
 use crate::column::Column;
-use crate::message::Message;
 use crate::rule::Rule;
-
-use crate::lower::Batch;
 use crate::shred::{Paths, Shredder};
-use columns::ColumnRule;
+
+use columns::{ColumnRule, Draft, Filter};
+use conditions::Conditions;
+use exprs::Exprs;
+use index::Index;
+use members::{Members, Wholes};
+use outputs::{Output, Outputs, Part};
 use reference::Reference;
 use rows::Original;
 
 pub(crate) use paths::{anywhere, as_path, exprs};
+pub use texts::Texts;
 
 /// The rows that one rule gives for a batch.
 #[derive(Debug)]
@@ -42,8 +54,6 @@ pub struct RuleRows {
     pub rows: Rows,
     /// Messages for which something went wrong.
     pub rejects: Vec<Reject>,
-    /// For each path that the rule reads: its name, how many messages were looked at, and in how many it is Undefined.
-    pub undefined: Vec<(String, u64, u64)>,
 }
 
 /// Something went wrong for a message: its payload is not JSON, or a function failed. There may be a row all the same.
@@ -62,9 +72,8 @@ pub struct Rows {
     pub messages: Vec<u32>,
     /// What the rows are.
     pub body: Body,
-    /// The text of each action template, template by template in the order of [`Rule::templates`], row by row. `None`:
-    /// it failed, and the action has nothing to go by for this row.
-    pub templates: Vec<Vec<Option<String>>>,
+    /// The texts of each action template, in the order of [`Rule::templates`].
+    pub templates: Vec<Texts>,
     /// Which numbers inside arrays and objects are Int.
     dialect: Dialect,
     /// What the JSON text of a row is made from besides the columns.
@@ -77,9 +86,10 @@ pub enum Body {
     /// Objects: their members as columns. A row in which a member is Undefined does not have it. For a windowed rule the
     /// members are its group keys `k0`, `k1` … and aggregate arguments `a0`, `a1` … (`count(*)` has `true`).
     Members(Vec<(Arc<str>, Column)>),
-    /// Bytes: payloads passed on untouched, or the results of SELECT VALUE. A rule with `SELECT *` alone whose rows go
-    /// to a table or sink gives the payloads that are objects as members and the others like this, in rows of their own.
-    Raw(Vec<Bytes>),
+    /// Bytes ([`Rows::raw`]): payloads passed on untouched, or the results of SELECT VALUE. A rule with `SELECT *` alone
+    /// whose rows go to a table or sink gives the payloads that are objects as members and the others like this, in rows
+    /// of their own.
+    Raw,
 }
 
 /// All rules that match the same topics.
@@ -87,8 +97,34 @@ pub enum Body {
 pub struct Program {
     rules: Vec<RuleProgram>,
     shredder: Shredder,
-    /// Whether a rule on columns looks at payloads.
+    /// Whether payloads are shredded: a rule looks at them.
     shreds: bool,
+    /// The first rule that looks at payloads is told which are not JSON, once for all.
+    told: Option<usize>,
+    index: Index,
+    /// The rules on columns that look at every row.
+    everywhere: Vec<usize>,
+    conditions: Conditions,
+    outputs: Outputs,
+    members: Members,
+    wholes: Wholes,
+    /// The rules that hand on payloads.
+    passing_on: Vec<usize>,
+    /// What the rules read.
+    reads: Reads,
+    /// The rows that pass, by rule; kept for its memory.
+    passing: Vec<Vec<Part>>,
+}
+
+/// The paths that the rules of a program read, each once.
+#[derive(Debug, Default)]
+struct Reads {
+    names: Vec<Arc<str>>,
+    slots: Vec<u16>,
+    /// By rule, the places of its paths.
+    of_rules: Vec<Vec<usize>>,
+    /// In how many of the messages of the last batch each was Undefined.
+    undefined: Vec<u64>,
 }
 
 /// How a rule runs.
@@ -103,57 +139,139 @@ impl Program {
     /// Compiles rules.
     pub fn new(rules: &[Arc<Rule>]) -> Self {
         let mut paths = Paths::new();
-        let compile = |rule: &Arc<Rule>| match ColumnRule::new(rule, &mut paths) {
-            Some(columns) => RuleProgram::Columns(Box::new(columns)),
-            None => RuleProgram::Reference(Reference::new(Arc::clone(rule))),
-        };
-        let rules: Vec<RuleProgram> = rules.iter().map(compile).collect();
-        let any = |holds: &dyn Fn(&ColumnRule) -> bool| {
-            rules.iter().any(|rule| matches!(rule, RuleProgram::Columns(columns) if holds(columns)))
-        };
-        let all_members = any(&ColumnRule::wants_all_members);
-        let shreds = any(&ColumnRule::needs_payload);
-        Self { rules, shredder: Shredder::new(paths, all_members), shreds }
+        let index = Index::new(rules, &mut paths);
+        let drafts: Vec<Option<Draft<'_>>> = rules.iter().map(Draft::new).collect();
+        let outputs = Outputs::new(&drafts, &mut paths);
+        let mut conditions = Conditions::default();
+        let mut compiled = Vec::with_capacity(rules.len());
+        for (number, (rule, draft)) in rules.iter().zip(drafts).enumerate() {
+            let columns = draft.and_then(|draft| {
+                let own = own(&draft, outputs.places(number));
+                let own = Exprs::new(rule, &own, &mut paths)?;
+                Some(ColumnRule::new(draft, filter(rule, index.condition(number), &mut conditions, &mut paths)?, own))
+            });
+            compiled.push(match columns {
+                Some(columns) => RuleProgram::Columns(Box::new(columns)),
+                None => RuleProgram::Reference(Reference::new(Arc::clone(rule))),
+            });
+        }
+        conditions.close();
+        let mut reads = Reads::default();
+        compiled.iter().for_each(|rule| reads.add(rule.reference(), &mut paths));
+        let needs_payload = |rule: &RuleProgram| rule.reference().needs_payload();
+        let told = compiled.iter().position(needs_payload);
+        let (mut members, mut wholes) = (Members::default(), Wholes::default());
+        let mut passing_on = Vec::new();
+        let mut everywhere = Vec::new();
+        let mut all_members = false;
+        for (number, rule) in compiled.iter().enumerate() {
+            let RuleProgram::Columns(rule) = rule else { continue };
+            if index.condition(number).is_none() {
+                everywhere.push(number);
+            }
+            if rule.wants_all_members() {
+                all_members = true;
+                members.add(rule.dialect(), number);
+            }
+            if outputs.places(number).iter().any(|place| matches!(place, Output::Whole)) {
+                wholes.add(number);
+            }
+            if rule.wants_payloads() {
+                passing_on.push(number);
+            }
+        }
+        let shreds = told.is_some() || !index.is_empty();
+        let passing = compiled.iter().map(|_| Vec::new()).collect();
+        Self {
+            rules: compiled,
+            shredder: Shredder::new(paths, all_members),
+            shreds,
+            told,
+            index,
+            everywhere,
+            conditions,
+            outputs,
+            members,
+            wholes,
+            passing_on,
+            reads,
+            passing,
+        }
     }
 
     /// A program that does everything message by message, by the reference.
     pub fn by_reference(rules: &[Arc<Rule>]) -> Self {
-        let rules = rules.iter().map(|rule| RuleProgram::Reference(Reference::new(Arc::clone(rule)))).collect();
-        Self { rules, shredder: Shredder::new(Paths::new(), false), shreds: false }
+        let mut program = Self::new(&[]);
+        let mut paths = Paths::new();
+        for rule in rules {
+            let reference = Reference::new(Arc::clone(rule));
+            program.reads.add(&reference, &mut paths);
+            program.rules.push(RuleProgram::Reference(reference));
+            program.passing.push(Vec::new());
+        }
+        program
     }
 
-    /// Runs all rules over a batch of messages that match them, and appends their rows. A rule may give several
-    /// [`RuleRows`]; each has its rows in the order of the messages.
-    pub fn evaluate(&mut self, messages: &[Message<'_>], out: &mut Vec<RuleRows>) {
-        let mut from = 0;
-        while let Some(rest) = messages.get(from..).filter(|rest| !rest.is_empty()) {
-            let count = if self.shreds {
-                self.shredder.shred(rest.iter().map(|message| message.payload))
-            } else {
-                self.shredder.pass(rest.len());
-                rest.len()
-            };
-            let before = out.len();
-            self.evaluate_part(rest.get(..count).unwrap_or(rest), out);
-            for rows in out.iter_mut().skip(before).filter(|_| from > 0) {
-                rows.rows.messages.iter_mut().for_each(|message| *message += from as u32);
-                rows.rejects.iter_mut().for_each(|reject| reject.message += from as u32);
-            }
-            from += count.max(1);
-        }
+    /// The paths that the rules read, as written, each once.
+    pub fn paths(&self) -> &[Arc<str>] {
+        &self.reads.names
     }
 
-    fn evaluate_part(&mut self, messages: &[Message<'_>], out: &mut Vec<RuleRows>) {
-        let mut told = vec![false; messages.len()];
-        for (index, rule) in self.rules.iter_mut().enumerate() {
-            match rule {
-                RuleProgram::Columns(columns) => {
-                    let dialect = columns.dialect();
-                    let batch = Batch { shredder: &self.shredder, messages, dialect };
-                    columns.evaluate(index, &batch, &mut told, out);
-                }
-                RuleProgram::Reference(rule) => rule.evaluate(index, messages, &mut told, out),
-            }
+    /// The paths that one rule reads, by their places.
+    pub fn paths_of(&self, rule: usize) -> &[usize] {
+        self.reads.of_rules.get(rule).map_or(&[], Vec::as_slice)
+    }
+
+    /// In how many messages of the last batch each path was Undefined.
+    pub fn undefined(&self) -> &[u64] {
+        &self.reads.undefined
+    }
+}
+
+/// The expressions that only this rule has.
+fn own<'r>(draft: &Draft<'r>, places: &[Output]) -> Vec<&'r crate::ast::Expr> {
+    let own = draft.outputs.iter().zip(places).filter(|(_, place)| matches!(place, Output::Own(_)));
+    own.map(|(expr, _)| *expr).collect()
+}
+
+/// WHERE without the condition that the index stands for.
+fn filter(rule: &Rule, indexed: Option<usize>, conditions: &mut Conditions, paths: &mut Paths) -> Option<Filter> {
+    let mut all = Vec::new();
+    rule.select.filter.iter().for_each(|filter| columns::split(filter, &mut all));
+    match indexed {
+        None => {
+            let places = all.into_iter().map(|expr| conditions.add(rule, expr, paths));
+            Some(Filter::Shared(places.collect::<Option<_>>()?))
         }
+        Some(indexed) => {
+            let rest = all.into_iter().enumerate().filter(|(place, _)| *place != indexed);
+            let rest: Vec<_> = rest.map(|(_, expr)| expr).collect();
+            Some(Filter::Indexed(Exprs::new(rule, &rest, paths)?))
+        }
+    }
+}
+
+impl RuleProgram {
+    fn reference(&self) -> &Reference {
+        match self {
+            Self::Columns(columns) => columns.reference(),
+            Self::Reference(reference) => reference,
+        }
+    }
+}
+
+impl Reads {
+    fn add(&mut self, reference: &Reference, paths: &mut Paths) {
+        let places = reference.paths().iter().filter_map(|path| {
+            let slot = paths.add(path)?;
+            Some(self.slots.iter().position(|known| *known == slot).unwrap_or_else(|| {
+                self.slots.push(slot);
+                self.names.push(path.join(".").into());
+                self.slots.len() - 1
+            }))
+        });
+        let places = places.collect();
+        self.of_rules.push(places);
+        self.undefined.resize(self.slots.len(), 0);
     }
 }

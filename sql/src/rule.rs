@@ -200,6 +200,15 @@ impl Action {
         }
     }
 
+    /// How many templates it has.
+    pub fn template_count(&self) -> usize {
+        match &self.target {
+            Target::Named(_) => 0,
+            Target::Topic { .. } => 1,
+            Target::Item(item) => 3 + usize::from(item.range.is_some()),
+        }
+    }
+
     /// The same, to change them.
     pub fn templates_mut(&mut self) -> Vec<&mut Template> {
         match &mut self.target {
@@ -234,7 +243,7 @@ impl Rule {
 
     /// The place of an action's first template among [`Rule::templates`].
     pub fn template_of(&self, action: usize) -> usize {
-        self.actions.iter().take(action).map(|action| action.templates().len()).sum()
+        self.actions.iter().take(action).map(Action::template_count).sum()
     }
 }
 

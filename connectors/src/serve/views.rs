@@ -55,9 +55,8 @@ impl SystemViews for Views {
         rules
             .map(|rule| {
                 let definition = catalog.get(Kind::Rule, &rule.name).and_then(|object| object.rule());
-                let shares = rule.stats.undefined.lock().map(|shares| shares.clone()).unwrap_or_default();
+                let shares = rule.stats.undefined().into_iter();
                 let shares: serde_json::Map<String, serde_json::Value> = shares
-                    .into_iter()
                     .filter(|share| share.seen > 0)
                     .map(|share| (share.path, (share.undefined as f64 / share.seen as f64).into()))
                     .collect();
@@ -71,7 +70,7 @@ impl SystemViews for Views {
                         .and_then(|rule| rule.filter.as_ref())
                         .map(|filter| filter.as_str().to_owned())
                         .unwrap_or_default(),
-                    matched: rule.stats.matched.get(),
+                    matched: rule.stats.matched(),
                     passed: rule.stats.passed.get(),
                     delivered: rule.stats.delivered.get(),
                     failed: rule.stats.failed.get(),
@@ -208,7 +207,7 @@ impl Views {
         );
         for rule in self.engine.rules() {
             let labels = [("rule", rule.name.as_str())];
-            into.counter("hedgerow_rule_matched_total", "Messages matched", &labels, rule.stats.matched.get());
+            into.counter("hedgerow_rule_matched_total", "Messages matched", &labels, rule.stats.matched());
             into.counter("hedgerow_rule_passed_total", "Rows after WHERE", &labels, rule.stats.passed.get());
             into.counter("hedgerow_rule_delivered_total", "Rows taken by sinks", &labels, rule.stats.delivered.get());
             into.counter("hedgerow_rule_failed_total", "Rows refused", &labels, rule.stats.failed.get());

@@ -13,6 +13,7 @@ use hedgerow_storage::log::{Record, RecordKind};
 
 use crate::catalog::{Catalog, ChangeSet};
 use crate::errors::{ErrorSample, Errors, excerpt};
+use crate::metrics::ClassCounts;
 use crate::operators::window::{Keyed, KeyedRow};
 use crate::rows::{ActiveRule, Origins, RowBatch};
 use crate::step::{Step, worker_of};
@@ -62,8 +63,15 @@ pub struct Evaluate<R> {
 struct Class {
     rules: Vec<usize>,
     program: Program,
+    counts: Arc<ClassCounts>,
     /// Indices into the segment's records.
     pending: Vec<usize>,
+}
+
+impl Drop for Class {
+    fn drop(&mut self) {
+        self.counts.close();
+    }
 }
 
 impl<R: Resolve> Evaluate<R> {
@@ -166,7 +174,12 @@ impl<R: Resolve> Evaluate<R> {
         let class = *self.classes.entry(matching).or_insert_with_key(|rules| {
             let parsed: Vec<_> =
                 rules.iter().filter_map(|rule| self.rules.get(*rule)).map(|active| Arc::clone(&active.rule)).collect();
-            self.programs.push(Class { rules: rules.clone(), program: Program::new(&parsed), pending: Vec::new() });
+            let program = Program::new(&parsed);
+            let counts = Arc::new(ClassCounts::new(program.paths()));
+            for (place, active) in rules.iter().filter_map(|rule| self.rules.get(*rule)).enumerate() {
+                active.stats.join(&counts, program.paths_of(place));
+            }
+            self.programs.push(Class { rules: rules.clone(), program, counts, pending: Vec::new() });
             next
         });
         let bytes = topic.len() + TOPIC_ENTRY_BYTES;
@@ -211,9 +224,7 @@ impl<R: Resolve> Evaluate<R> {
         let mut results = Vec::new();
         class.program.evaluate(&messages, &mut results);
         let origins = Arc::new(origins(&records));
-        for active in class.rules.iter().filter_map(|rule| self.rules.get(*rule)) {
-            active.stats.matched.add(records.len() as u64);
-        }
+        class.counts.add(records.len() as u64, class.program.undefined());
         for result in results {
             let Some(active) = class.rules.get(result.rule).and_then(|rule| self.rules.get(*rule)) else { continue };
             self.emit(active, result, &records, &origins, out);
@@ -234,7 +245,6 @@ impl<R: Resolve> Evaluate<R> {
                 self.errors.push(sample(*epoch, record, &active.rule.name, &reject.reason));
             }
         }
-        active.stats.count_undefined(result.undefined);
         let rows = result.rows;
         if rows.messages.is_empty() {
             return;

@@ -8,7 +8,6 @@ use arrow::compute::take;
 use hedgerow_sql::ast::Dialect;
 use hedgerow_sql::column::{Column, ColumnData};
 use hedgerow_sql::json;
-use hedgerow_sql::program::Body;
 use hedgerow_sql::value::{MAX_TEXT, Value};
 use hedgerow_storage::lake::{JsonScalar, Lake, LakeColumn, LakeRows, LakeStatus};
 use hedgerow_storage::log::Epoch;
@@ -63,20 +62,12 @@ impl LakeSink {
 
 type Members = Vec<(Arc<str>, LakeColumn)>;
 
-/// The members of the chosen rows; a result that is no object keeps its bytes.
+/// The members of the chosen rows, and the bytes of those that are no objects.
 fn members(batch: &RowBatch, chosen: &[usize], all: bool) -> (Option<BinaryArray>, Members) {
     let dialect = batch.rule.rule.dialect;
-    match &batch.rows.body {
-        Body::Members(columns) => {
-            let column =
-                |(name, column): &(Arc<str>, Column)| (Arc::clone(name), lake_column(column, chosen, all, dialect));
-            (None, columns.iter().map(column).collect())
-        }
-        Body::Raw(_) => {
-            let bytes: Vec<_> = chosen.iter().map(|row| batch.rows.json(*row)).collect();
-            (Some(BinaryArray::from_iter_values(bytes)), Vec::new())
-        }
-    }
+    let raw = batch.rows.has_raw().then(|| chosen.iter().map(|row| batch.rows.raw(*row)).collect());
+    let column = |(name, column): &(Arc<str>, Column)| (Arc::clone(name), lake_column(column, chosen, all, dialect));
+    (raw, batch.rows.columns().iter().map(column).collect())
 }
 
 fn lake_column(column: &Column, chosen: &[usize], all: bool, dialect: Dialect) -> LakeColumn {

@@ -95,7 +95,7 @@ pub fn table_row(batch: &RowBatch, row: usize) -> Result<TableRow, RowError> {
 fn named(table: &TableDef, batch: &RowBatch, row: usize, time_ms: i64) -> Result<TableRow, RowError> {
     let raw = match &batch.rows.body {
         Body::Members(_) => None,
-        Body::Raw(_) => Some(whole(batch, row)),
+        Body::Raw => Some(whole(batch, row)),
     };
     let member = |name: &str| match &raw {
         Some(object) => object.member(name),
@@ -109,7 +109,7 @@ fn named(table: &TableDef, batch: &RowBatch, row: usize, time_ms: i64) -> Result
     }
     let hash = key_of(table, &table.hash, &member(&table.hash))?;
     let range = table.range.as_ref().map(|range| key_of(table, range, &member(range))).transpose()?;
-    let text = String::from_utf8(batch.rows.json(row)).ok();
+    let text = String::from_utf8(batch.rows.json(row).into_owned()).ok();
     Ok(TableRow { table: Arc::clone(&table.name), hash, range, text, time_ms })
 }
 

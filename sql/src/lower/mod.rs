@@ -12,5 +12,6 @@ mod run;
 mod source;
 mod term;
 
-pub(crate) use run::{Batch, TermSet, true_rows};
-pub(crate) use term::Resolver;
+pub(crate) use run::{Batch, TermSet, truth};
+pub(crate) use source::text_of;
+pub(crate) use term::{Comparison, Logic, Resolver, Source, Term};

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Decimal64Array, Decimal128Array, StringArray, cast::AsArray};
+use arrow::buffer::BooleanBuffer;
 use arrow::datatypes::{Decimal64Type, Decimal128Type};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion_common::DataFusionError;
@@ -27,6 +28,7 @@ const STICKY_SCALE: u8 = 6;
 const BIT_STEPS: [u32; 5] = [16, 32, 40, 48, 63];
 
 /// The batch that terms are evaluated over.
+#[derive(Clone, Copy)]
 pub(crate) struct Batch<'a> {
     pub(crate) shredder: &'a Shredder,
     pub(crate) messages: &'a [Message<'a>],
@@ -45,6 +47,11 @@ pub(crate) struct TermSet {
 impl TermSet {
     pub(crate) fn new(terms: Vec<Option<Term>>, sources: Vec<Source>) -> Self {
         Self { terms, scales: vec![0; sources.len()], sources, plans: HashMap::default() }
+    }
+
+    /// Terms and sources.
+    pub(crate) fn into_parts(self) -> (Vec<Option<Term>>, Vec<Source>) {
+        (self.terms, self.sources)
     }
 
     /// A column for each term over the chosen rows of a group; `None` where a term has to be evaluated row by row.
@@ -200,20 +207,14 @@ fn merged(left: &OwnScale, right: &OwnScale, gathered: &[Gathered], merge: impl 
     }
 }
 
-/// The rows of a Boolean column that are true, as places in it; `None` if it is not Boolean.
-pub(crate) fn true_rows(column: &Column) -> Option<Vec<usize>> {
+/// Where a Boolean column is true; `None` if it is not Boolean.
+pub(crate) fn truth(column: &Column) -> Option<BooleanBuffer> {
     match &column.data {
-        ColumnData::Boolean(values) => {
-            let set = match values.nulls() {
-                Some(nulls) => values.values() & nulls.inner(),
-                None => values.values().clone(),
-            };
-            Some(set.set_indices().collect())
-        }
-        ColumnData::Dynamic(values) => {
-            let truths = values.iter().enumerate().filter(|(_, value)| value.to_bool() == Some(true));
-            Some(truths.map(|(row, _)| row).collect())
-        }
+        ColumnData::Boolean(values) => Some(match values.nulls() {
+            Some(nulls) => values.values() & nulls.inner(),
+            None => values.values().clone(),
+        }),
+        ColumnData::Dynamic(values) => Some(values.iter().map(|value| value.to_bool() == Some(true)).collect()),
         _ => None,
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn gather(source: &Source, batch: &Batch<'_>, kinds: &[SlotKind], cho
         Source::IsMissing(slot) => test(*slot, batch, chosen, |tag| matches!(tag, Tag::Undefined | Tag::Null)),
         Source::Topic => texts(batch, chosen, |message| Some(message.visible_topic())),
         Source::TopicLevel(level) => texts(batch, chosen, |message| level_of(message.visible_topic(), *level)),
-        Source::ClientId => texts(batch, chosen, |message| Some(message.client_id.unwrap_or("n/a"))),
+        Source::ClientId => texts(batch, chosen, |message| Some(client_of(message))),
         Source::Timestamp => {
             let time = |row: &u32| batch.messages.get(*row as usize).map_or(0, |message| message.time_ms);
             Gathered::Time(RawNumbers::whole(chosen.iter().map(time)))
@@ -76,6 +76,20 @@ fn texts<'m>(batch: &Batch<'m>, chosen: &[u32], text: impl Fn(&Message<'m>) -> O
         texts.append_option(batch.messages.get(*row as usize).and_then(&text));
     }
     Gathered::Text(texts.finish(), false)
+}
+
+/// A source that is a text of the message, for one message.
+pub(crate) fn text_of<'m>(source: &Source, message: &Message<'m>) -> Option<&'m str> {
+    match source {
+        Source::Topic => Some(message.visible_topic()),
+        Source::TopicLevel(level) => level_of(message.visible_topic(), *level),
+        Source::ClientId => Some(client_of(message)),
+        _ => None,
+    }
+}
+
+fn client_of<'m>(message: &Message<'m>) -> &'m str {
+    message.client_id.unwrap_or("n/a")
 }
 
 /// A level of a topic, counted from 1.

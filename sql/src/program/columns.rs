@@ -1,26 +1,28 @@
-//! A rule on columns: filter and projection as plans over shredded batches, and row by row only what no plan computes.
+//! A rule on columns: from the rows that pass and the columns of its expressions to its rows.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::Array;
-use datafusion_common::DataFusionError;
 
+use super::conditions::{Condition, passing_alone};
+use super::exprs::Exprs;
+use super::members::{Members, Wholes};
 use super::merge::{merge, overlay};
-use super::paths::{anywhere, exprs, visit_paths};
+use super::outputs::{Output, Outputs, Part, in_order};
+use super::paths::{anywhere, exprs};
+use super::payloads::Payloads;
 use super::reference::{Reference, is_star, star_and_names, wants_columns};
-use super::row_expr::RowExpr;
-use super::rows::{Original, payloads};
-use super::{Body, Reject, Rows, RuleRows};
+use super::rows::Original;
+use super::texts::Texts;
+use super::{Body, Rows};
 use crate::ast::{BinaryOp, Dialect, Expr, ExprKind, Items, Template, TemplatePart};
 use crate::column::{Column, ColumnData};
 use crate::eval::Failure;
 use crate::functions::{self, Purity};
-use crate::lower::{Batch, Resolver, TermSet, true_rows};
+use crate::lower::Batch;
 use crate::rule::Rule;
-use crate::scan::ScanError;
-use crate::shred::{Group, Paths, SlotKind, Tag, Whole};
-use crate::value::Value;
+use crate::shred::{Group, Whole};
+use crate::value::{MAX_TEXT, Value};
 
 /// What `*` does in a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,16 @@ enum Star {
     First,
 }
 
+/// A rule on columns before its expressions are compiled: its parts that look at a message.
+pub(super) struct Draft<'r> {
+    pub(super) rule: &'r Arc<Rule>,
+    star: Star,
+    names: Vec<Arc<str>>,
+    templates: Vec<Vec<Piece>>,
+    /// The members, then the expressions of the templates.
+    pub(super) outputs: Vec<&'r Expr>,
+}
+
 /// A rule compiled for columns.
 #[derive(Debug)]
 pub(super) struct ColumnRule {
@@ -40,14 +52,20 @@ pub(super) struct ColumnRule {
     rule: Arc<Rule>,
     star: Star,
     wants_columns: bool,
-    /// WHERE: a row passes if all of these are true.
-    filter: Exprs,
-    /// The members, then the expressions of the templates.
-    outputs: Exprs,
+    filter: Filter,
     names: Vec<Arc<str>>,
     templates: Vec<Vec<Piece>>,
-    /// The paths it reads.
-    paths: Vec<(u16, String)>,
+    /// The expressions that no other rule has.
+    own: Exprs,
+}
+
+/// WHERE: a row passes if all conditions hold.
+#[derive(Debug)]
+pub(super) enum Filter {
+    /// They are evaluated with those of other rules, over every row.
+    Shared(Vec<Condition>),
+    /// The index says which rows to look at; these are the other conditions.
+    Indexed(Exprs),
 }
 
 /// A part of a template.
@@ -57,36 +75,17 @@ enum Piece {
     Output(usize),
 }
 
-/// Expressions that are evaluated together: as terms, and row by row where that cannot be.
-#[derive(Debug)]
-struct Exprs {
-    terms: TermSet,
-    rows: Vec<RowExpr>,
+/// What several rules have in common in a batch.
+pub(super) struct Common<'p> {
+    pub(super) outputs: &'p mut Outputs,
+    pub(super) members: &'p mut Members,
+    pub(super) wholes: &'p mut Wholes,
+    pub(super) payloads: &'p Payloads,
 }
 
-/// Why a batch goes through the reference instead.
-enum Fallback {
-    /// An expression ended the rule for a message.
-    Failed,
-    /// A plan failed, which it should never.
-    Plan,
-}
-
-impl From<DataFusionError> for Fallback {
-    fn from(_: DataFusionError) -> Self {
-        Self::Plan
-    }
-}
-
-impl From<Failure> for Fallback {
-    fn from(_: Failure) -> Self {
-        Self::Failed
-    }
-}
-
-impl ColumnRule {
-    /// Compiles a rule and adds its paths; `None` if it has to run message by message as a whole.
-    pub(super) fn new(rule: &Arc<Rule>, paths: &mut Paths) -> Option<Self> {
+impl<'r> Draft<'r> {
+    /// Takes a rule apart; `None` if it has to run message by message as a whole.
+    pub(super) fn new(rule: &'r Arc<Rule>) -> Option<Self> {
         if exprs(rule).into_iter().any(|expr| anywhere(expr, &differs_by_call)) {
             return None;
         }
@@ -104,31 +103,23 @@ impl ColumnRule {
             });
             pieces.push(piece.collect());
         }
-        let mut conjuncts = Vec::new();
-        rule.select.filter.iter().for_each(|filter| split(filter, &mut conjuncts));
-        let filter = Exprs::new(rule, &conjuncts, paths)?;
-        let outputs = Exprs::new(rule, &outputs, paths)?;
-        let mut read: Vec<(u16, String)> = Vec::new();
-        for expr in exprs(rule) {
-            visit_paths(expr, &mut |path| {
-                if let Some(slot) = paths.add(&path)
-                    && read.iter().all(|(known, _)| *known != slot)
-                {
-                    read.push((slot, path.join(".")));
-                }
-            });
-        }
-        Some(Self {
-            reference: Reference::new(Arc::clone(rule)),
-            rule: Arc::clone(rule),
-            star,
-            wants_columns: wants_columns(rule),
+        Some(Self { rule, star, names, templates: pieces, outputs })
+    }
+}
+
+impl ColumnRule {
+    /// Compiles the rest of a draft.
+    pub(super) fn new(draft: Draft<'_>, filter: Filter, own: Exprs) -> Self {
+        Self {
+            reference: Reference::new(Arc::clone(draft.rule)),
+            rule: Arc::clone(draft.rule),
+            star: draft.star,
+            wants_columns: wants_columns(draft.rule),
             filter,
-            outputs,
-            names,
-            templates: pieces,
-            paths: read,
-        })
+            names: draft.names,
+            templates: draft.templates,
+            own,
+        }
     }
 
     /// Whether it needs all top-level members of payloads as columns.
@@ -136,130 +127,98 @@ impl ColumnRule {
         self.star != Star::No && self.wants_columns
     }
 
+    /// Whether it hands on payloads.
+    pub(super) fn wants_payloads(&self) -> bool {
+        self.star != Star::No
+    }
+
+    /// WHERE.
+    pub(super) fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// The rows, of those that the index gives, for which the other conditions hold.
+    pub(super) fn passing_alone(
+        &mut self,
+        batch: &Batch<'_>,
+        group: &Group,
+        rows: &[u32],
+    ) -> Result<Vec<u32>, Failure> {
+        match &mut self.filter {
+            Filter::Indexed(conditions) => passing_alone(conditions, batch, &group.kinds, rows),
+            Filter::Shared(_) => Ok(rows.to_vec()),
+        }
+    }
+
+    /// What says what its rows are, message by message.
+    pub(super) fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
     /// The rule's dialect.
     pub(super) fn dialect(&self) -> Dialect {
         self.rule.dialect
     }
 
-    /// Whether it looks at payloads.
-    pub(super) fn needs_payload(&self) -> bool {
-        self.reference.needs_payload()
+    /// The rows of what passes, of the rule with this number; `None` if the reference has to say what they are.
+    pub(super) fn rows(
+        &mut self,
+        batch: &Batch<'_>,
+        passing: &[Part],
+        index: usize,
+        common: &mut Common<'_>,
+    ) -> Option<Vec<Rows>> {
+        let (messages, mut own) = self.own(batch, passing).ok()?;
+        let places = common.outputs.places(index).len();
+        let mut columns = Vec::with_capacity(places);
+        for number in 0..places {
+            columns.push(match common.outputs.places(index).get(number).copied()? {
+                Output::Own(place) => own.get_mut(place)?.take()?,
+                Output::Whole => common.wholes.of(&messages)?,
+                Output::Shared { set, place } => common.outputs.column(set, place, &messages)?,
+            });
+        }
+        self.assemble(batch, messages, columns, common)
     }
 
-    /// The rule's rows for a batch.
-    pub(super) fn evaluate(&mut self, index: usize, batch: &Batch<'_>, told: &mut [bool], out: &mut Vec<RuleRows>) {
-        match self.rows(batch) {
-            Ok(rows) => {
-                let mut rejects = self.mistakes(batch, told);
-                let mut undefined = self.count_undefined(batch);
-                for rows in rows {
-                    let (rejects, undefined) = (std::mem::take(&mut rejects), std::mem::take(&mut undefined));
-                    out.push(RuleRows { rule: index, rows, rejects, undefined });
-                }
-            }
-            Err(Fallback::Failed | Fallback::Plan) => self.reference.evaluate(index, batch.messages, told, out),
+    fn own(&mut self, batch: &Batch<'_>, passing: &[Part]) -> Result<(Vec<u32>, Vec<Option<Column>>), Failure> {
+        if self.own.rows.is_empty() {
+            return Ok((in_order(passing), Vec::new()));
         }
-    }
-
-    /// The payloads that are not JSON and have not been told of.
-    fn mistakes(&self, batch: &Batch<'_>, told: &mut [bool]) -> Vec<Reject> {
-        if !self.needs_payload() {
-            return Vec::new();
+        let mut parts = Vec::with_capacity(passing.len());
+        for part in passing {
+            let kinds = batch.shredder.groups().get(part.group).map_or(&[][..], |group| &group.kinds);
+            parts.push((part.rows.clone(), self.own.evaluate(batch, kinds, &part.rows)?));
         }
-        let untold = batch
-            .shredder
-            .mistakes()
-            .iter()
-            .filter(|(row, _)| told.get_mut(*row as usize).is_some_and(|told| !std::mem::replace(told, true)));
-        let reason = |error: &ScanError| match error {
-            ScanError::Members { .. } => error.to_string(),
-            error => format!("payload is not JSON: {error}"),
-        };
-        untold.map(|(row, error)| Reject { message: *row, reason: reason(error) }).collect()
-    }
-
-    fn count_undefined(&self, batch: &Batch<'_>) -> Vec<(String, u64, u64)> {
-        let seen = batch.messages.len() as u64;
-        let counts = self.paths.iter().map(|(slot, name)| {
-            let undefined: u64 = batch.shredder.groups().iter().map(|group| undefined(batch, group, *slot)).sum();
-            (name.clone(), seen, undefined)
-        });
-        counts.collect()
-    }
-
-    fn rows(&mut self, batch: &Batch<'_>) -> Result<Vec<Rows>, Fallback> {
-        let mut parts: Vec<(Vec<u32>, Vec<Column>)> = Vec::new();
-        for group in batch.shredder.groups() {
-            let chosen = self.passing(batch, group)?;
-            if !chosen.is_empty() {
-                let columns = self.outputs.evaluate(batch, &group.kinds, &chosen)?;
-                parts.push((chosen, columns));
-            }
-        }
-        let (messages, columns) = merge(parts, self.outputs.rows.len(), self.rule.dialect);
-        Ok(self.assemble(batch, messages, columns))
-    }
-
-    /// The rows of a group for which WHERE holds.
-    fn passing(&mut self, batch: &Batch<'_>, group: &Group) -> Result<Vec<u32>, Fallback> {
-        let mut chosen = group.rows.clone();
-        if self.filter.rows.is_empty() {
-            return Ok(chosen);
-        }
-        let columns = self.filter.terms.evaluate(batch, &group.kinds, &chosen)?;
-        let mut row_wise = Vec::new();
-        let mut truth: Option<Vec<bool>> = None;
-        let last = columns.len() - 1;
-        for (number, (column, row_expr)) in columns.into_iter().zip(&self.filter.rows).enumerate() {
-            let Some(true_rows) = column.as_ref().and_then(true_rows) else {
-                row_wise.push(row_expr);
-                continue;
-            };
-            if number == last && truth.is_none() {
-                // The usual case: one condition.
-                let passing = true_rows.into_iter().filter_map(|place| group.rows.get(place).copied());
-                chosen = passing.collect();
-                continue;
-            }
-            let truth = truth.get_or_insert_with(|| vec![true; group.rows.len()]);
-            let mut here = vec![false; group.rows.len()];
-            true_rows.into_iter().for_each(|place| here.get_mut(place).into_iter().for_each(|here| *here = true));
-            truth.iter_mut().zip(here).for_each(|(truth, here)| *truth &= here);
-        }
-        if let Some(truth) = truth {
-            let passing = group.rows.iter().zip(truth).filter(|(_, truth)| *truth);
-            chosen = passing.map(|(row, _)| *row).collect();
-        }
-        for expr in row_wise {
-            let mut passing = Vec::with_capacity(chosen.len());
-            for row in chosen {
-                if expr.evaluate(batch, row)?.to_bool() == Some(true) {
-                    passing.push(row);
-                }
-            }
-            chosen = passing;
-        }
-        Ok(chosen)
+        let (rows, columns) = merge(parts, self.own.rows.len(), self.rule.dialect);
+        Ok((rows, columns.into_iter().map(Some).collect()))
     }
 
     /// Output columns to rows: `*`, the text of rows, templates.
-    fn assemble(&self, batch: &Batch<'_>, messages: Vec<u32>, mut columns: Vec<Column>) -> Vec<Rows> {
+    fn assemble(
+        &self,
+        batch: &Batch<'_>,
+        messages: Vec<u32>,
+        mut columns: Vec<Column>,
+        common: &mut Common<'_>,
+    ) -> Option<Vec<Rows>> {
         let outputs = columns.split_off(self.names.len().min(columns.len()));
         let all_outputs = |output: usize| match output.checked_sub(self.names.len()) {
             Some(number) => outputs.get(number),
             None => columns.get(output),
         };
-        let templates: Vec<Vec<Option<String>>> =
-            self.templates.iter().map(|pieces| self.texts(pieces, &messages, &all_outputs)).collect();
+        let templates = self.templates.iter().map(|pieces| self.texts(pieces, messages.len(), &all_outputs));
+        let templates: Vec<Texts> = templates.collect::<Option<_>>()?;
         let dialect = self.rule.dialect;
         if self.star == Star::Alone {
-            return self.payload_rows(batch, messages, templates);
+            return Some(self.payload_rows(batch, messages, templates, common));
         }
         let named = self.names.iter().cloned().zip(columns);
         let (members, original) = match self.star {
             Star::First => {
-                let original = Original::Spliced(payloads(batch.messages, &messages), self.names.clone());
-                let mut members = if self.wants_columns { star_columns(batch, &messages) } else { Vec::new() };
+                let kept = messages.iter().map(|row| !matches!(whole(batch, *row), Whole::Object | Whole::Empty));
+                let original = Original::spliced(common.payloads.clone(), self.names.clone(), kept.collect());
+                let mut members = if self.wants_columns { common.members.of(dialect, &messages) } else { Vec::new() };
                 for (name, column) in named {
                     match members.iter_mut().find(|(known, _)| *known == name) {
                         Some((_, below)) => *below = overlay(below, column, dialect),
@@ -270,99 +229,75 @@ impl ColumnRule {
             }
             _ => (named.collect(), Original::None),
         };
-        let mut rows = Rows::new(messages, Body::Members(members), dialect, original);
-        rows.templates = templates;
-        vec![rows]
+        Some(vec![Rows::new(messages, Body::Members(members), dialect, original, templates)])
     }
 
+    /// The texts of a template; `None` if one is too long.
     fn texts<'c>(
         &self,
         pieces: &[Piece],
-        messages: &[u32],
+        rows: usize,
         outputs: &impl Fn(usize) -> Option<&'c Column>,
-    ) -> Vec<Option<String>> {
-        let text = |row: usize| {
-            let mut text = String::new();
-            for piece in pieces {
-                match piece {
-                    Piece::Text(literal) => text.push_str(literal),
-                    Piece::Output(output) => {
-                        if let Some(column) = outputs(*output) {
-                            push_text(&mut text, column, row, self.rule.dialect);
-                        }
-                    }
+    ) -> Option<Texts> {
+        match pieces {
+            [] => return Some(Texts::same("")),
+            [Piece::Text(text)] => return Some(Texts::same(Arc::clone(text))),
+            [Piece::Output(only)] => {
+                if let Some(ColumnData::String(texts)) = outputs(*only).map(|column| &column.data)
+                    && texts.null_count() == 0
+                {
+                    return Some(Texts::column(texts));
                 }
             }
-            Some(text)
-        };
-        (0..messages.len()).map(text).collect()
+            _ => {}
+        }
+        let mut text = String::new();
+        (0..rows)
+            .map(|row| {
+                text.clear();
+                for piece in pieces {
+                    match piece {
+                        Piece::Text(literal) => text.push_str(literal),
+                        Piece::Output(output) => push_text(&mut text, outputs(*output)?, row, self.rule.dialect),
+                    }
+                }
+                (text.len() <= MAX_TEXT).then(|| Some(text.clone()))
+            })
+            .collect()
     }
 
     /// `SELECT *` alone.
-    fn payload_rows(&self, batch: &Batch<'_>, messages: Vec<u32>, templates: Vec<Vec<Option<String>>>) -> Vec<Rows> {
+    fn payload_rows(
+        &self,
+        batch: &Batch<'_>,
+        messages: Vec<u32>,
+        templates: Vec<Texts>,
+        common: &mut Common<'_>,
+    ) -> Vec<Rows> {
         let dialect = self.rule.dialect;
-        let raw = |messages: Vec<u32>| {
-            let body = Body::Raw(payloads(batch.messages, &messages));
-            Rows::new(messages, body, dialect, Original::None)
-        };
+        let original = || Original::Payload(common.payloads.clone());
         if !self.wants_columns {
-            let mut rows = raw(messages);
-            rows.templates = templates;
-            return vec![rows];
+            return vec![Rows::new(messages, Body::Raw, dialect, original(), templates)];
         }
-        let is_object =
-            |message: &u32| batch.shredder.rows().get(*message as usize).is_some_and(|row| row.whole == Whole::Object);
-        let (objects, others): (Vec<u32>, Vec<u32>) = messages.iter().partition(|message| is_object(message));
-        let part = |wanted: bool| {
-            let of = |texts: &Vec<Option<String>>| {
-                let texts = texts.iter().zip(&messages).filter(|(_, message)| is_object(message) == wanted);
-                texts.map(|(text, _)| text.clone()).collect()
-            };
-            templates.iter().map(of).collect::<Vec<_>>()
+        let is_object = |message: &u32| whole(batch, *message) == Whole::Object;
+        let (objects, others): (Vec<u32>, Vec<u32>) =
+            (0..messages.len() as u32).partition(|place| messages.get(*place as usize).is_some_and(is_object));
+        let of = |places: &[u32]| -> (Vec<u32>, Vec<Texts>) {
+            let rows = places.iter().filter_map(|place| messages.get(*place as usize).copied());
+            (rows.collect(), templates.iter().map(|texts| texts.take(places)).collect())
         };
         let mut all = Vec::new();
-        if !objects.is_empty() || others.is_empty() {
-            let original = Original::Payload(payloads(batch.messages, &objects));
-            let body = Body::Members(star_columns(batch, &objects));
-            let mut rows = Rows::new(objects, body, dialect, original);
-            rows.templates = if others.is_empty() { templates.clone() } else { part(true) };
-            all.push(rows);
+        if !objects.is_empty() {
+            let (rows, templates) =
+                if others.is_empty() { (messages.clone(), templates.clone()) } else { of(&objects) };
+            let body = Body::Members(common.members.of(dialect, &rows));
+            all.push(Rows::new(rows, body, dialect, original(), templates));
         }
         if !others.is_empty() {
-            let mut rows = raw(others);
-            rows.templates = part(false);
-            all.push(rows);
+            let (rows, templates) = of(&others);
+            all.push(Rows::new(rows, Body::Raw, dialect, original(), templates));
         }
         all
-    }
-}
-
-impl Exprs {
-    fn new(rule: &Rule, all: &[&Expr], paths: &mut Paths) -> Option<Self> {
-        let variables: HashMap<Arc<str>, &Expr> =
-            rule.select.set.iter().map(|(name, expr)| (Arc::clone(name), expr)).collect();
-        let rows = all.iter().map(|expr| RowExpr::new(expr, &variables, paths));
-        let rows = rows.collect::<Option<Vec<_>>>()?;
-        let mut resolver = Resolver::new(rule.dialect, variables, paths);
-        let mut sources = Vec::new();
-        let terms = all.iter().map(|expr| resolver.resolve(expr, &mut sources)).collect();
-        Some(Self { terms: TermSet::new(terms, sources), rows })
-    }
-
-    fn evaluate(&mut self, batch: &Batch<'_>, kinds: &[SlotKind], chosen: &[u32]) -> Result<Vec<Column>, Fallback> {
-        let columns = self.terms.evaluate(batch, kinds, chosen)?;
-        let mut all = Vec::with_capacity(columns.len());
-        for (column, expr) in columns.into_iter().zip(&self.rows) {
-            all.push(match column {
-                Some(column) => column,
-                None => {
-                    let values: Result<Vec<Value>, Failure> =
-                        chosen.iter().map(|row| expr.evaluate(batch, *row)).collect();
-                    Column::dynamic(values?)
-                }
-            });
-        }
-        Ok(all)
     }
 }
 
@@ -402,7 +337,7 @@ fn items(rule: &Rule) -> Option<(Star, Named<'_>)> {
 }
 
 /// The sides of an AND, if it is one: WHERE holds if all are true, in every dialect.
-fn split<'e>(filter: &'e Expr, conjuncts: &mut Vec<&'e Expr>) {
+pub(super) fn split<'e>(filter: &'e Expr, conjuncts: &mut Vec<&'e Expr>) {
     match &filter.kind {
         ExprKind::Binary { op: BinaryOp::And, left, right } => {
             split(left, conjuncts);
@@ -413,7 +348,7 @@ fn split<'e>(filter: &'e Expr, conjuncts: &mut Vec<&'e Expr>) {
 }
 
 /// Whether an expression itself is a call whose result depends on how often or in which order calls are made.
-fn differs_by_call(expr: &Expr) -> bool {
+pub(super) fn differs_by_call(expr: &Expr) -> bool {
     match &expr.kind {
         ExprKind::Call { function, .. } => functions::lookup(function)
             .is_some_and(|function| matches!(function.purity, Purity::PerCall | Purity::External)),
@@ -421,19 +356,8 @@ fn differs_by_call(expr: &Expr) -> bool {
     }
 }
 
-fn undefined(batch: &Batch<'_>, group: &Group, slot: u16) -> u64 {
-    if group.kinds.get(usize::from(slot)).is_none() {
-        return 0;
-    }
-    let cells = batch.shredder.cells(usize::from(slot), &group.rows);
-    cells.iter().map(|(_, cell)| u64::from(cell.tag == Tag::Undefined)).sum()
-}
-
-/// The top-level members of the payloads of some rows.
-fn star_columns(batch: &Batch<'_>, chosen: &[u32]) -> Vec<(Arc<str>, Column)> {
-    let members = batch.shredder.members(chosen).into_iter();
-    let columns = members.map(|(name, cells)| (name, cells.column(cells.kind(), &batch.messages, batch.dialect)));
-    columns.collect()
+fn whole(batch: &Batch<'_>, row: u32) -> Whole {
+    batch.shredder.rows().get(row as usize).map_or(Whole::Empty, |row| row.whole)
 }
 
 /// Appends the text that a row's value converts to; Undefined and Null have none.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::paths::{exprs, visit_paths};
-use super::rows::{Original, columns_of, payloads};
+use super::payloads::Payloads;
+use super::rows::{Original, columns_of};
 use super::{Body, Reject, Rows, RuleRows, paths};
 use crate::ast::{ExprKind, Items};
 use crate::eval::{self, Failure, Scope};
@@ -15,8 +16,8 @@ use crate::value::{Object, Value};
 /// What a row is.
 #[derive(Debug)]
 enum Row {
-    /// The SELECT list; for windowed rules, keys and arguments.
-    Members(Object),
+    /// The SELECT list; for windowed rules, keys and arguments. And whether it has `*` of a payload that is no object.
+    Members(Object, bool),
     /// The payload itself, an object that goes into columns.
     Columns(Object),
     /// Bytes.
@@ -31,6 +32,8 @@ pub struct Reference {
     needs_payload: bool,
     /// `SELECT *` alone, and rows go where columns are wanted.
     star_columns: bool,
+    /// `SELECT *, …`.
+    star_and_names: bool,
 }
 
 impl Reference {
@@ -49,7 +52,8 @@ impl Reference {
         let star = !is_star(&rule.select.items)
             && all.iter().any(|expr| paths::any(expr, &|part| part.kind == ExprKind::Star));
         let needs_payload = !found.is_empty() || star_columns || star;
-        Self { rule, paths: found, needs_payload, star_columns }
+        let star_and_names = rule.windowed.is_none() && star_and_names(&rule.select.items).is_some();
+        Self { rule, paths: found, needs_payload, star_columns, star_and_names }
     }
 
     /// Whether it looks at payloads.
@@ -57,11 +61,23 @@ impl Reference {
         self.needs_payload
     }
 
-    /// The rule's rows for a batch. `told` are the messages whose payloads have been reported as no JSON.
-    pub(super) fn evaluate(&self, index: usize, messages: &[Message<'_>], told: &mut [bool], out: &mut Vec<RuleRows>) {
+    /// The paths that it reads, as written.
+    pub(super) fn paths(&self) -> &[Vec<Arc<str>>] {
+        &self.paths
+    }
+
+    /// The rule's rows for a batch. `told` are the messages whose payloads have been reported as no JSON; `undefined`
+    /// counts, for each path, the messages in which it is Undefined.
+    pub(super) fn evaluate(
+        &self,
+        index: usize,
+        messages: &[Message<'_>],
+        told: &mut [bool],
+        undefined: &mut [u64],
+        out: &mut Vec<RuleRows>,
+    ) {
         let mut kept: Vec<(u32, Row, Vec<Option<String>>)> = Vec::new();
         let mut rejects = Vec::new();
-        let mut undefined = vec![0; self.paths.len()];
         for (number, (message, told)) in messages.iter().zip(told).enumerate() {
             let number = number as u32;
             let mut reject = |reason: String| rejects.push(Reject { message: number, reason });
@@ -74,7 +90,7 @@ impl Reference {
                 {
                     reject(format!("payload is not JSON: {error}"));
                 }
-                self.count_undefined(payload.as_ref().ok(), &mut undefined);
+                self.count_undefined(payload.as_ref().ok(), undefined);
                 scope = scope.with_payload(payload);
             }
             match self.row(&mut scope, message) {
@@ -86,9 +102,7 @@ impl Reference {
                 Err(failure) => reject(failure.to_string()),
             }
         }
-        let undefined = self.paths.iter().zip(undefined);
-        let undefined = undefined.map(|(path, count)| (path.join("."), messages.len() as u64, count)).collect();
-        self.collect(index, messages, kept, rejects, undefined, out);
+        self.collect(index, messages, kept, rejects, out);
     }
 
     fn count_undefined(&self, payload: Option<&Value>, undefined: &mut [u64]) {
@@ -104,7 +118,10 @@ impl Reference {
         let Some(windowed) = &self.rule.windowed else {
             let Some(body) = eval::run(select, scope)? else { return Ok(None) };
             return Ok(Some(match body {
-                eval::Body::Members(object) => Row::Members(object),
+                eval::Body::Members(object) => {
+                    let kept = self.star_and_names && !message.payload.is_empty();
+                    Row::Members(object, kept && !matches!(scope.payload(), Value::Object(_)))
+                }
                 eval::Body::Payload => match scope_object(scope, self.star_columns) {
                     Some(object) => Row::Columns(object),
                     None => Row::Raw(message.payload.to_vec()),
@@ -127,7 +144,7 @@ impl Reference {
         }
         match scope.take_failure() {
             Some(failure) => Err(failure),
-            None => Ok(Some(Row::Members(members))),
+            None => Ok(Some(Row::Members(members, false))),
         }
     }
 
@@ -145,46 +162,44 @@ impl Reference {
         messages: &[Message<'_>],
         kept: Vec<(u32, Row, Vec<Option<String>>)>,
         rejects: Vec<Reject>,
-        undefined: Vec<(String, u64, u64)>,
         out: &mut Vec<RuleRows>,
     ) {
         let templates = if self.rule.windowed.is_some() { 0 } else { self.rule.templates().len() };
         let mut objects = Part::new(templates);
         let mut raw = Part::new(templates);
+        let mut bytes_kept = Vec::new();
         for (message, row, templates) in kept {
             match row {
-                Row::Members(object) | Row::Columns(object) => objects.push(message, object, templates),
+                Row::Members(object, kept) => {
+                    objects.push(message, object, templates);
+                    bytes_kept.push(kept);
+                }
+                Row::Columns(object) => objects.push(message, object, templates),
                 Row::Raw(bytes) => raw.push(message, bytes.into(), templates),
             }
         }
-        let dialect = self.rule.dialect;
-        let mut emit = |messages, body, original, templates, rejects, undefined| {
-            let mut rows = Rows::new(messages, body, dialect, original);
-            rows.templates = templates;
-            out.push(RuleRows { rule: index, rows, rejects, undefined });
-        };
-        let has_raw = !raw.messages.is_empty();
-        let original = match () {
-            () if self.star_columns => Original::Payload(payloads(messages, &objects.messages)),
-            () if self.rule.windowed.is_none() => match star_and_names(&self.rule.select.items) {
-                Some(names) => Original::Spliced(payloads(messages, &objects.messages), names),
-                None => Original::None,
-            },
-            () => Original::None,
-        };
-        if !has_raw || !objects.messages.is_empty() {
-            let mut columns = columns_of(&objects.rows);
-            if let Some(windowed) = &self.rule.windowed {
-                in_order(&mut columns, windowed.keys.len(), windowed.aggregates.len(), objects.rows.len());
+        let original = match star_and_names(&self.rule.select.items) {
+            _ if self.star_columns => Original::Payload(Payloads::copy(messages, &objects.messages)),
+            Some(names) if self.star_and_names => {
+                Original::spliced(Payloads::copy(messages, &objects.messages), names, bytes_kept)
             }
-            let body = Body::Members(columns);
-            emit(objects.messages, body, original, objects.templates, rejects, undefined);
-            if has_raw {
-                emit(raw.messages, Body::Raw(raw.rows), Original::None, raw.templates, Vec::new(), Vec::new());
+            _ => Original::None,
+        };
+        let mut emit = |rows: Rows, rejects: Vec<Reject>| {
+            if !rows.is_empty() || !rejects.is_empty() {
+                out.push(RuleRows { rule: index, rows, rejects });
             }
-        } else {
-            emit(raw.messages, Body::Raw(raw.rows), Original::None, raw.templates, rejects, undefined);
+        };
+        let mut columns = columns_of(&objects.rows);
+        if let Some(windowed) = &self.rule.windowed {
+            in_order(&mut columns, windowed.keys.len(), windowed.aggregates.len(), objects.rows.len());
         }
+        let dialect = self.rule.dialect;
+        let texts = |of: Vec<Vec<Option<String>>>| of.into_iter().map(|texts| texts.into_iter().collect()).collect();
+        let body = Body::Members(columns);
+        emit(Rows::new(objects.messages, body, dialect, original, texts(objects.templates)), rejects);
+        let original = Original::Bytes(raw.rows);
+        emit(Rows::new(raw.messages, Body::Raw, dialect, original, texts(raw.templates)), Vec::new());
     }
 }
 

@@ -1,32 +1,54 @@
 //! Rows: values, JSON text, and rows made from values.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::json::splice;
+use super::payloads::Payloads;
+use super::texts::Texts;
 use super::{Body, Rows};
 use crate::ast::Dialect;
 use crate::column::Column;
 use crate::eval;
 use crate::json::write_string;
-use crate::message::Message;
 use crate::value::{Object, Value};
 
-/// What the JSON text of rows is made from besides the columns.
+/// What rows are made from besides the columns.
 #[derive(Clone, Debug)]
 pub(super) enum Original {
     /// Nothing else.
     None,
-    /// The text is the payload, untouched.
-    Payload(Vec<Bytes>),
-    /// The text is the payload with the named columns added or replaced.
-    Spliced(Vec<Bytes>, Vec<Arc<str>>),
+    /// The bytes of each row.
+    Bytes(Vec<Bytes>),
+    /// The payload, untouched.
+    Payload(Payloads),
+    /// The payload with the named columns added or replaced.
+    Spliced {
+        payloads: Payloads,
+        names: Vec<Arc<str>>,
+        /// The rows whose payloads are no objects: the members do not say what they are. Empty: there is none.
+        kept: Vec<bool>,
+    },
+}
+
+impl Original {
+    pub(super) fn spliced(payloads: Payloads, names: Vec<Arc<str>>, kept: Vec<bool>) -> Self {
+        let kept = if kept.contains(&true) { kept } else { Vec::new() };
+        Self::Spliced { payloads, names, kept }
+    }
 }
 
 impl Rows {
-    pub(super) fn new(messages: Vec<u32>, body: Body, dialect: Dialect, original: Original) -> Self {
-        Self { messages, body, templates: Vec::new(), dialect, original }
+    pub(super) fn new(
+        messages: Vec<u32>,
+        body: Body,
+        dialect: Dialect,
+        original: Original,
+        templates: Vec<Texts>,
+    ) -> Self {
+        Self { messages, body, templates, dialect, original }
     }
 
     /// Rows of a windowed rule, made from the values of its SELECT items by dotted name, with the texts of its action
@@ -42,7 +64,25 @@ impl Rows {
             .collect();
         let messages = (0..objects.len() as u32).collect();
         let body = Body::Members(columns_of(&objects));
+        let templates = templates.into_iter().map(|texts| texts.into_iter().collect()).collect();
         Self { messages, body, templates, dialect, original: Original::None }
+    }
+
+    /// The messages of the batch got other numbers: `by` more.
+    pub(super) fn shift(&mut self, by: u32) {
+        self.messages.iter_mut().for_each(|message| *message += by);
+        if let Original::Payload(payloads) | Original::Spliced { payloads, .. } = &mut self.original {
+            payloads.shift(by);
+        }
+    }
+
+    /// The batch that they came from is part of another, with its messages at these places.
+    pub(super) fn renumber(&mut self, places: &[u32]) {
+        if let Original::Payload(payloads) | Original::Spliced { payloads, .. } = &mut self.original {
+            payloads.renumber(places);
+        }
+        let number = |message: &u32| places.get(*message as usize).copied().unwrap_or_default();
+        self.messages = self.messages.iter().map(number).collect();
     }
 
     /// Number of rows.
@@ -64,7 +104,7 @@ impl Rows {
     pub fn columns(&self) -> &[(Arc<str>, Column)] {
         match &self.body {
             Body::Members(columns) => columns,
-            Body::Raw(_) => &[],
+            Body::Raw => &[],
         }
     }
 
@@ -81,19 +121,43 @@ impl Rows {
 
     /// A row's bytes as they are published: JSON text, or the raw bytes. What came in the payload is as it was spelt
     /// there.
-    pub fn json(&self, row: usize) -> Vec<u8> {
-        let columns = match &self.body {
-            Body::Raw(rows) => return rows.get(row).map(|bytes| bytes.to_vec()).unwrap_or_default(),
-            Body::Members(columns) => columns,
-        };
-        match &self.original {
-            Original::None => object_text(columns, row).into_bytes(),
-            Original::Payload(payloads) => payloads.get(row).map(|bytes| bytes.to_vec()).unwrap_or_default(),
-            Original::Spliced(payloads, added) => {
-                let payload = payloads.get(row).map(|bytes| &**bytes).unwrap_or_default();
-                let added = added.iter().filter_map(|name| columns.iter().find(|(column, _)| column == name));
-                splice(payload, added.map(|(name, column)| (name, column)), row).into_bytes()
+    pub fn json(&self, row: usize) -> Cow<'_, [u8]> {
+        match (&self.original, &self.body) {
+            (Original::Bytes(_) | Original::Payload(_), _) => Cow::Borrowed(self.original_bytes(row)),
+            (Original::Spliced { names, .. }, Body::Members(columns)) => {
+                let added = names.iter().filter_map(|name| columns.iter().find(|(column, _)| column == name));
+                let added = added.map(|(name, column)| (name, column));
+                Cow::Owned(splice(self.original_bytes(row), added, row).into_bytes())
             }
+            _ => Cow::Owned(object_text(self.columns(), row).into_bytes()),
+        }
+    }
+
+    /// The bytes of a row that is no object: a payload that is none, the result of SELECT VALUE. A row of
+    /// `SELECT *, …` has them besides its members.
+    pub fn raw(&self, row: usize) -> Option<&[u8]> {
+        match (&self.body, &self.original) {
+            (Body::Raw, _) => Some(self.original_bytes(row)),
+            (_, Original::Spliced { kept, .. }) if kept.get(row) == Some(&true) => Some(self.original_bytes(row)),
+            _ => None,
+        }
+    }
+
+    /// Whether a row of these may have bytes of its own.
+    pub fn has_raw(&self) -> bool {
+        match (&self.body, &self.original) {
+            (Body::Raw, _) => true,
+            (_, Original::Spliced { kept, .. }) => !kept.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn original_bytes(&self, row: usize) -> &[u8] {
+        let message = || self.messages.get(row).copied().unwrap_or_default();
+        match &self.original {
+            Original::None => &[],
+            Original::Bytes(rows) => rows.get(row).map(|bytes| &**bytes).unwrap_or_default(),
+            Original::Payload(payloads) | Original::Spliced { payloads, .. } => payloads.get(message()),
         }
     }
 }
@@ -138,15 +202,4 @@ pub(super) fn columns_of(objects: &[Object]) -> Vec<(Arc<str>, Column)> {
         }
     }
     columns.into_iter().map(|(name, values)| (name, Column::dynamic(values))).collect()
-}
-
-/// Copies of the payloads of some messages, in one piece of memory.
-pub(super) fn payloads(messages: &[Message<'_>], chosen: &[u32]) -> Vec<Bytes> {
-    let payload = |message: &u32| messages.get(*message as usize).map(|message| message.payload).unwrap_or_default();
-    let mut all = BytesMut::with_capacity(chosen.iter().map(|message| payload(message).len()).sum());
-    let copies = chosen.iter().map(|message| {
-        all.extend_from_slice(payload(message));
-        all.split().freeze()
-    });
-    copies.collect()
 }

@@ -71,9 +71,9 @@ pub(super) fn outcome(rule: &Rule, number: usize, out: &[RuleRows], message: u32
     let Some((rows, at)) = found else {
         return failure().map_or(Outcome::Rows(Vec::new()), Outcome::Failed);
     };
-    let texts: Option<Vec<String>> = rows.templates.iter().map(|texts| texts.get(at).cloned().flatten()).collect();
+    let texts: Option<Vec<String>> = rows.templates.iter().map(|texts| texts.get(at).map(str::to_owned)).collect();
     match texts {
-        Some(texts) => Outcome::Rows(vec![Row::new(rule, rows.json(at), texts)]),
+        Some(texts) => Outcome::Rows(vec![Row::new(rule, rows.json(at).into_owned(), texts)]),
         None => Outcome::Failed(failure().unwrap_or_else(|| "a template failed".to_owned())),
     }
 }

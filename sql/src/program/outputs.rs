@@ -1,0 +1,259 @@
+//! What rules have in common in their SELECT lists and templates, evaluated once for all of them.
+//!
+//! Expressions that the same rules name are evaluated together, over the rows that any of these rules lets pass; each
+//! rule then takes its own rows, which costs nothing where they are all rows.
+
+use ahash::AHashMap;
+use arrow::array::UInt32Array;
+
+use super::columns::{Draft, differs_by_call};
+use super::exprs::{Exprs, Shared};
+use super::merge::merge;
+use super::paths::anywhere;
+use crate::ast::{Dialect, Expr, ExprKind};
+use crate::column::Column;
+use crate::eval::Failure;
+use crate::lower::Batch;
+use crate::shred::{Group, Paths};
+
+/// Rows of a group, ascending.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) group: usize,
+    pub(super) rows: Vec<u32>,
+}
+
+/// All expressions that more than one rule has.
+#[derive(Debug, Default)]
+pub(super) struct Outputs {
+    sets: Vec<Set>,
+    /// The places of a rule's expressions, by rule.
+    places: Vec<Vec<Output>>,
+}
+
+/// Expressions that the same rules have.
+#[derive(Debug)]
+struct Set {
+    dialect: Dialect,
+    exprs: Exprs,
+    /// The rules, ascending.
+    users: Vec<usize>,
+    results: Results,
+}
+
+/// Columns for the rows that rules which have them in common let pass.
+#[derive(Debug)]
+pub(super) struct Results {
+    rows: Vec<u32>,
+    columns: Vec<Column>,
+    /// For each message its place among the rows, once somebody has asked for some of them.
+    places: Vec<u32>,
+    dialect: Dialect,
+    failed: bool,
+}
+
+/// Where an expression of a rule is evaluated.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Output {
+    /// By the rule itself: the place among its own expressions.
+    Own(usize),
+    /// `*` as a value: the payload.
+    Whole,
+    Shared {
+        set: usize,
+        place: usize,
+    },
+}
+
+impl Outputs {
+    pub(super) fn new(drafts: &[Option<Draft<'_>>], paths: &mut Paths) -> Self {
+        let mut users: AHashMap<Shared, Vec<usize>> = AHashMap::new();
+        let mut keys: Vec<Vec<Option<Shared>>> = Vec::with_capacity(drafts.len());
+        for (number, draft) in drafts.iter().enumerate() {
+            let draft_keys = draft.iter().flat_map(|draft| draft.outputs.iter().map(|expr| draft.key(expr)));
+            let draft_keys: Vec<Option<Shared>> = draft_keys.collect();
+            for key in draft_keys.iter().flatten() {
+                let users = users.entry(key.clone()).or_default();
+                if users.last() != Some(&number) {
+                    users.push(number);
+                }
+            }
+            keys.push(draft_keys);
+        }
+        let mut outputs = Self::default();
+        let mut sets: AHashMap<Vec<usize>, usize> = AHashMap::new();
+        let mut known: AHashMap<Shared, Output> = AHashMap::new();
+        for (draft, keys) in drafts.iter().zip(keys) {
+            let mut own = 0;
+            let exprs = draft.iter().flat_map(|draft| draft.outputs.iter().map(move |expr| (draft, *expr)));
+            let places = exprs.zip(keys).map(|((draft, expr), key)| {
+                if expr.kind == ExprKind::Star {
+                    return Output::Whole;
+                }
+                let shared = key.filter(|key| users.get(key).is_some_and(|users| users.len() > 1));
+                let place = shared.and_then(|key| {
+                    if let Some(known) = known.get(&key) {
+                        return Some(*known);
+                    }
+                    let place = outputs.add(draft, expr, users.get(&key)?, &mut sets, paths)?;
+                    known.insert(key, place);
+                    Some(place)
+                });
+                place.unwrap_or_else(|| {
+                    own += 1;
+                    Output::Own(own - 1)
+                })
+            });
+            let places = places.collect();
+            outputs.places.push(places);
+        }
+        outputs
+    }
+
+    fn add(
+        &mut self,
+        draft: &Draft<'_>,
+        expr: &Expr,
+        users: &[usize],
+        sets: &mut AHashMap<Vec<usize>, usize>,
+        paths: &mut Paths,
+    ) -> Option<Output> {
+        let set = *sets.entry(users.to_vec()).or_insert(self.sets.len());
+        match self.sets.get_mut(set) {
+            Some(set) => set.exprs.push(draft.rule, expr, paths)?,
+            None => {
+                let exprs = Exprs::new(draft.rule, &[expr], paths)?;
+                let (dialect, users) = (draft.rule.dialect, users.to_vec());
+                self.sets.push(Set { dialect, exprs, users, results: Results::failed(dialect) });
+            }
+        }
+        Some(Output::Shared { set, place: self.sets.get(set)?.exprs.rows.len() - 1 })
+    }
+
+    /// Where a rule's expressions are evaluated, in their order.
+    pub(super) fn places(&self, rule: usize) -> &[Output] {
+        self.places.get(rule).map_or(&[], Vec::as_slice)
+    }
+
+    /// Evaluates them for the rows that pass, by rule.
+    pub(super) fn evaluate(&mut self, batch: &Batch<'_>, passing: &[Vec<Part>]) {
+        for set in &mut self.sets {
+            let batch = Batch { dialect: set.dialect, ..*batch };
+            let parts = union(&batch, passing, &set.users);
+            set.results = Results::of(&batch, &mut set.exprs, &parts).unwrap_or_else(|_| Results::failed(set.dialect));
+        }
+    }
+
+    /// How many expressions are shared.
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> usize {
+        self.sets.iter().map(|set| set.exprs.rows.len()).sum()
+    }
+
+    /// A rule's column for its rows; `None` if the expression failed for a row of some rule.
+    pub(super) fn column(&mut self, set: usize, place: usize, rows: &[u32]) -> Option<Column> {
+        self.sets.get_mut(set)?.results.column(place, rows)
+    }
+}
+
+impl Results {
+    fn of(batch: &Batch<'_>, exprs: &mut Exprs, parts: &[Part]) -> Result<Self, Failure> {
+        let groups = batch.shredder.groups();
+        let mut evaluated = Vec::with_capacity(parts.len());
+        for part in parts {
+            let kinds = groups.get(part.group).map_or(&[][..], |group| &group.kinds);
+            evaluated.push((part.rows.clone(), exprs.evaluate(batch, kinds, &part.rows)?));
+        }
+        let (rows, columns) = merge(evaluated, exprs.rows.len(), batch.dialect);
+        Ok(Self::new(rows, columns, batch.dialect))
+    }
+
+    /// Columns of rows, ascending.
+    pub(super) fn new(rows: Vec<u32>, columns: Vec<Column>, dialect: Dialect) -> Self {
+        Self { rows, columns, places: Vec::new(), dialect, failed: false }
+    }
+
+    fn failed(dialect: Dialect) -> Self {
+        Self { failed: true, ..Self::new(Vec::new(), Vec::new(), dialect) }
+    }
+
+    /// All columns for some of the rows, but those without a value in any of them.
+    pub(super) fn present(&mut self, rows: &[u32]) -> Vec<Option<Column>> {
+        if rows.len() == self.rows.len() {
+            return self.columns.iter().cloned().map(Some).collect();
+        }
+        let places = self.places_of(rows);
+        let taken = self.columns.iter().map(|column| column.take(&places, self.dialect));
+        taken.map(|column| (0..column.len()).any(|row| !column.is_undefined(row)).then_some(column)).collect()
+    }
+
+    /// A column for some of the rows.
+    pub(super) fn column(&mut self, place: usize, rows: &[u32]) -> Option<Column> {
+        if self.failed {
+            return None;
+        }
+        if rows.len() == self.rows.len() {
+            return self.columns.get(place).cloned();
+        }
+        let places = self.places_of(rows);
+        Some(self.columns.get(place)?.take(&places, self.dialect))
+    }
+
+    /// The places of some of the rows.
+    fn places_of(&mut self, rows: &[u32]) -> UInt32Array {
+        if self.places.is_empty() {
+            self.places = vec![0; self.rows.last().map_or(0, |last| *last as usize + 1)];
+            for (place, row) in self.rows.iter().enumerate() {
+                if let Some(of_row) = self.places.get_mut(*row as usize) {
+                    *of_row = place as u32;
+                }
+            }
+        }
+        rows.iter().map(|row| self.places.get(*row as usize).copied().unwrap_or_default()).collect()
+    }
+}
+
+/// The rows that pass in any of the rules.
+pub(super) fn union(batch: &Batch<'_>, passing: &[Vec<Part>], users: &[usize]) -> Vec<Part> {
+    let groups = batch.shredder.groups();
+    let mut some: Vec<bool> = Vec::new();
+    let mut found: Vec<(usize, bool)> = vec![(0, false); groups.len()];
+    let parts = users.iter().filter_map(|user| passing.get(*user)).flatten();
+    for part in parts {
+        let (Some((users, all)), Some(group)) = (found.get_mut(part.group), groups.get(part.group)) else { continue };
+        *users += 1;
+        *all |= part.rows.len() == group.rows.len();
+        if !*all {
+            some.resize(batch.messages.len(), false);
+            part.rows.iter().for_each(|row| some.get_mut(*row as usize).into_iter().for_each(|some| *some = true));
+        }
+    }
+    let rows = |group: &Group, all: bool| {
+        if all {
+            return group.rows.clone();
+        }
+        let passes = |row: &&u32| some.get(**row as usize).is_some_and(|some| *some);
+        group.rows.iter().filter(passes).copied().collect()
+    };
+    let parts = found.into_iter().zip(groups).enumerate().filter(|(_, ((users, _), _))| *users > 0);
+    parts.map(|(number, ((_, all), group))| Part { group: number, rows: rows(group, all) }).collect()
+}
+
+impl<'r> Draft<'r> {
+    /// What an expression is known by among several rules, if they can have it in common.
+    fn key(&self, expr: &Expr) -> Option<Shared> {
+        (expr.kind != ExprKind::Star && !anywhere(expr, &differs_by_call)).then(|| Shared::of(self.rule, expr))
+    }
+}
+
+/// The rows of parts in order.
+pub(super) fn in_order(parts: &[Part]) -> Vec<u32> {
+    match parts {
+        [only] => only.rows.clone(),
+        parts => {
+            let mut rows: Vec<u32> = parts.iter().flat_map(|part| part.rows.iter().copied()).collect();
+            rows.sort_unstable();
+            rows
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Running a program over a batch: payloads are shredded once, each rule finds its rows, and what rules have in common
+//! is evaluated before any of them puts its rows together.
+
+use super::columns::{Common, Filter};
+use super::outputs::{Part, in_order, union};
+use super::payloads::Payloads;
+use super::reference::Reference;
+use super::rows::Original;
+use super::{Body, Program, Reject, Rows, RuleProgram, RuleRows};
+use crate::ast::Dialect;
+use crate::eval::Failure;
+use crate::lower::Batch;
+use crate::message::Message;
+use crate::scan::ScanError;
+use crate::shred::Tag;
+
+/// For what is the same in every dialect.
+const ANY: Dialect = Dialect::Native;
+
+impl Program {
+    /// Runs all rules over a batch of messages that match them, and appends their rows. A rule may give several
+    /// [`RuleRows`], or none; each has its rows in the order of the messages.
+    pub fn evaluate(&mut self, messages: &[Message<'_>], out: &mut Vec<RuleRows>) {
+        self.reads.undefined.fill(0);
+        let mut from = 0;
+        while let Some(rest) = messages.get(from..).filter(|rest| !rest.is_empty()) {
+            let count = if self.shreds {
+                self.shredder.shred(rest.iter().map(|message| message.payload))
+            } else {
+                self.shredder.pass(rest.len());
+                rest.len()
+            };
+            let before = out.len();
+            self.evaluate_part(rest.get(..count).unwrap_or(rest), out);
+            for rows in out.iter_mut().skip(before).filter(|_| from > 0) {
+                rows.rows.shift(from as u32);
+                rows.rejects.iter_mut().for_each(|reject| reject.message += from as u32);
+            }
+            from += count.max(1);
+        }
+    }
+
+    fn evaluate_part(&mut self, messages: &[Message<'_>], out: &mut Vec<RuleRows>) {
+        if self.shreds {
+            self.tell(out);
+            self.count();
+        }
+        let mut failed = self.pass(messages);
+        let batch = Batch { shredder: &self.shredder, messages, dialect: ANY };
+        self.outputs.evaluate(&batch, &self.passing);
+        self.members.gather(&batch, &self.passing);
+        self.wholes.gather(&batch, &self.passing);
+        let payloads = in_order(&union(&batch, &self.passing, &self.passing_on));
+        let payloads = Payloads::copy(messages, &payloads);
+        let Self { outputs, members, wholes, .. } = self;
+        let mut common = Common { outputs, members, wholes, payloads: &payloads };
+        for (index, (rule, parts)) in self.rules.iter_mut().zip(&mut self.passing).enumerate() {
+            let RuleProgram::Columns(rule) = rule else { continue };
+            if parts.is_empty() {
+                continue;
+            }
+            let batch = Batch { dialect: rule.dialect(), ..batch };
+            match rule.rows(&batch, parts, index, &mut common) {
+                Some(all) => {
+                    out.extend(all.into_iter().map(|rows| RuleRows { rule: index, rows, rejects: Vec::new() }))
+                }
+                None => failed.push(index),
+            }
+            parts.clear();
+        }
+        self.by_message(messages, &failed, out);
+    }
+
+    /// Tells one rule which payloads are not JSON.
+    fn tell(&self, out: &mut Vec<RuleRows>) {
+        let Some(rule) = self.told.filter(|_| !self.shredder.mistakes().is_empty()) else { return };
+        let reason = |error: &ScanError| match error {
+            ScanError::Members { .. } => error.to_string(),
+            error => format!("payload is not JSON: {error}"),
+        };
+        let mistakes = self.shredder.mistakes().iter();
+        let rejects = mistakes.map(|(row, error)| Reject { message: *row, reason: reason(error) }).collect();
+        let rows = Rows::new(Vec::new(), Body::Members(Vec::new()), ANY, Original::None, Vec::new());
+        out.push(RuleRows { rule, rows, rejects });
+    }
+
+    /// Counts in how many messages each path is Undefined.
+    fn count(&mut self) {
+        for (slot, undefined) in self.reads.slots.iter().zip(&mut self.reads.undefined) {
+            for group in self.shredder.groups() {
+                let cells = self.shredder.cells(usize::from(*slot), &group.rows);
+                *undefined += cells.iter().map(|(_, cell)| u64::from(cell.tag == Tag::Undefined)).sum::<u64>();
+            }
+        }
+    }
+
+    /// Finds the rows that pass, by rule; gives the rules for which that failed.
+    fn pass(&mut self, messages: &[Message<'_>]) -> Vec<usize> {
+        let Self { rules, shredder, index: by_value, conditions, everywhere, passing, .. } = self;
+        let mut failed = Vec::new();
+        let batch = Batch { shredder, messages, dialect: ANY };
+        for (number, group) in shredder.groups().iter().enumerate() {
+            by_value.select(&batch, group);
+            conditions.evaluate(&batch, group);
+            let mut keep = |index: usize, rows: Result<Vec<u32>, Failure>| match rows {
+                Ok(rows) if rows.is_empty() => {}
+                Ok(rows) => {
+                    if let Some(parts) = passing.get_mut(index) {
+                        parts.push(Part { group: number, rows });
+                    }
+                }
+                Err(_) => failed.push(index),
+            };
+            for index in everywhere.iter() {
+                let Some(RuleProgram::Columns(rule)) = rules.get(*index) else { continue };
+                if let Filter::Shared(of_rule) = rule.filter() {
+                    let batch = Batch { dialect: rule.dialect(), ..batch };
+                    keep(*index, conditions.passing(of_rule, &batch, group));
+                }
+            }
+            for (index, rows) in by_value.touched() {
+                match rules.get_mut(index) {
+                    Some(RuleProgram::Columns(rule)) => {
+                        let batch = Batch { dialect: rule.dialect(), ..batch };
+                        keep(index, rule.passing_alone(&batch, group, rows));
+                    }
+                    // The reference tests all conditions by itself.
+                    Some(RuleProgram::Reference(_)) => keep(index, Ok(rows.clone())),
+                    None => {}
+                }
+            }
+        }
+        failed.sort_unstable();
+        failed.dedup();
+        for index in &failed {
+            passing.get_mut(*index).into_iter().for_each(Vec::clear);
+        }
+        failed
+    }
+
+    /// Runs what runs message by message, and the rules for which columns `failed`.
+    fn by_message(&mut self, messages: &[Message<'_>], failed: &[usize], out: &mut Vec<RuleRows>) {
+        // What is not JSON has been told where payloads are shredded, and paths have been counted.
+        let mut told = vec![self.shreds; messages.len()];
+        for (index, rule) in self.rules.iter().enumerate() {
+            let reference = match rule {
+                RuleProgram::Columns(rule) if failed.contains(&index) => rule.reference(),
+                RuleProgram::Columns(_) => continue,
+                RuleProgram::Reference(reference) => reference,
+            };
+            let mut undefined = vec![0; reference.paths().len()];
+            let parts = self.passing.get_mut(index).map(std::mem::take).unwrap_or_default();
+            if self.index.condition(index).is_some() && !failed.contains(&index) {
+                let rows = in_order(&parts);
+                some(reference, index, messages, &rows, out);
+                continue;
+            }
+            reference.evaluate(index, messages, &mut told, &mut undefined, out);
+            if !self.shreds {
+                for (place, count) in self.reads.of_rules.get(index).into_iter().flatten().zip(undefined) {
+                    self.reads.undefined.get_mut(*place).into_iter().for_each(|undefined| *undefined = count);
+                }
+            }
+        }
+    }
+}
+
+/// A rule message by message, for some of the messages.
+fn some(reference: &Reference, index: usize, messages: &[Message<'_>], rows: &[u32], out: &mut Vec<RuleRows>) {
+    if rows.is_empty() {
+        return;
+    }
+    let chosen: Vec<Message<'_>> = rows.iter().filter_map(|row| messages.get(*row as usize).copied()).collect();
+    let (mut told, mut undefined) = (vec![true; chosen.len()], vec![0; reference.paths().len()]);
+    let before = out.len();
+    reference.evaluate(index, &chosen, &mut told, &mut undefined, out);
+    for found in out.iter_mut().skip(before) {
+        found.rows.renumber(rows);
+        for reject in &mut found.rejects {
+            reject.message = rows.get(reject.message as usize).copied().unwrap_or_default();
+        }
+    }
+}
