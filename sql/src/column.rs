@@ -1,5 +1,6 @@
 //! Columns: many messages' values of one path or expression, in Arrow.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, Decimal128Array, Int64Array, StringArray, UInt32Array};
@@ -171,6 +172,19 @@ fn number_at(values: &Decimal128Array, scales: Option<&[u8]>, row: usize) -> Val
         0 => Value::whole(mantissa),
         own => Value::decimal(Decimal::new(mantissa, i32::from(own))),
     }
+}
+
+/// Appends the text of a number; nothing for what is none.
+pub(crate) fn push_number(number: &Value, out: &mut String) {
+    // Writing to a String cannot fail.
+    let _ = match number {
+        Value::Int(number) => match i64::try_from(*number) {
+            Ok(small) => write!(out, "{small}"),
+            Err(_) => write!(out, "{number}"),
+        },
+        Value::Decimal(number) => write!(out, "{number}"),
+        _ => Ok(()),
+    };
 }
 
 /// Appends a value as compact JSON; false for Undefined and for what is longer than a text may be.

@@ -6,6 +6,7 @@
 
 mod columns;
 mod conditions;
+mod explain;
 mod exprs;
 mod index;
 mod json;
@@ -42,6 +43,7 @@ use outputs::{Output, Outputs, Part};
 use reference::Reference;
 use rows::Original;
 
+pub use explain::{Explained, Explanation, explain};
 pub(crate) use paths::{anywhere, as_path, exprs};
 pub use texts::Texts;
 

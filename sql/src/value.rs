@@ -217,8 +217,7 @@ impl Value {
     pub fn to_bool(&self) -> Option<bool> {
         match self {
             Value::Bool(value) => Some(*value),
-            Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
-            Value::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
+            Value::String(text) => truth_text(text),
             _ => None,
         }
     }
@@ -307,6 +306,15 @@ fn equal(a: &Value, b: &Value, left: &mut u32, levels: u32) -> Option<bool> {
 /// A numeric string: `-?\d+(\.\d+)?([eE]-?\d+)?` and nothing else, so no blanks and no plus anywhere.
 pub fn numeric_text(text: &str) -> Option<Decimal> {
     if text.contains('+') { None } else { Decimal::parse(text) }
+}
+
+/// The texts `true` and `false` in any case.
+pub(crate) fn truth_text(text: &str) -> Option<bool> {
+    match text.len() {
+        4 if text.eq_ignore_ascii_case("true") => Some(true),
+        5 if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
 }
 
 impl From<bool> for Value {

@@ -5,7 +5,7 @@ use crate::decimal::Decimal;
 use crate::value::Value;
 
 /// `CAST(value AS to)`.
-pub(super) fn cast(value: &Value, to: CastType, dialect: Dialect) -> Value {
+pub(crate) fn cast(value: &Value, to: CastType, dialect: Dialect) -> Value {
     match to {
         CastType::String => value.to_shared_text().map_or(Value::Undefined, Value::String),
         CastType::Int => match value {

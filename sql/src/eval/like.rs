@@ -1,10 +1,18 @@
 //! LIKE: `%` is any text, `_` any character, a backslash takes the next character as it is.
 
+use std::str::Chars;
+
 use super::scope::Scope;
 use crate::value::Value;
 
+/// A pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pattern {
+    steps: Vec<Step>,
+}
+
 /// One step of a pattern.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Any,
     One,
@@ -14,55 +22,55 @@ enum Step {
 /// `value LIKE pattern`; `None` (Undefined) if a side has no text.
 pub(super) fn like(value: &Value, pattern: &Value, scope: &Scope<'_>) -> Option<bool> {
     let (value, pattern) = (value.to_text()?, pattern.to_text()?);
-    let steps = steps(&pattern);
-    let text: Vec<char> = value.chars().collect();
+    let pattern = Pattern::new(&pattern);
     // Matching looks at every pair in the worst case.
-    let pairs = (text.len() as u64 / 8 + 1).saturating_mul(steps.len() as u64 / 8 + 1);
-    scope.charge(pairs).then(|| matches(&steps, &text))
+    let pairs = (value.len() as u64 / 8 + 1).saturating_mul(pattern.steps.len() as u64 / 8 + 1);
+    scope.charge(pairs).then(|| pattern.matches(&value))
 }
 
-fn steps(pattern: &str) -> Vec<Step> {
-    let mut characters = pattern.chars();
-    let mut steps = Vec::new();
-    while let Some(character) = characters.next() {
-        steps.push(match character {
-            '%' => Step::Any,
-            '_' => Step::One,
-            '\\' => Step::Exactly(characters.next().unwrap_or('\\')),
-            other => Step::Exactly(other),
-        });
-    }
-    steps
-}
-
-/// Greedy with one point of return: after a `%` only the latest one needs to be tried again.
-fn matches(steps: &[Step], text: &[char]) -> bool {
-    let (mut step, mut at) = (0, 0);
-    let mut retry: Option<(usize, usize)> = None;
-    loop {
-        match (steps.get(step), text.get(at)) {
-            (None, None) => return true,
-            (Some(Step::Any), _) => {
-                retry = Some((step, at));
-                step += 1;
-                continue;
-            }
-            (Some(Step::One), Some(_)) => {
-                (step, at) = (step + 1, at + 1);
-                continue;
-            }
-            (Some(Step::Exactly(wanted)), Some(character)) if wanted == character => {
-                (step, at) = (step + 1, at + 1);
-                continue;
-            }
-            _ => {}
+impl Pattern {
+    pub(crate) fn new(pattern: &str) -> Self {
+        let mut characters = pattern.chars();
+        let mut steps = Vec::new();
+        while let Some(character) = characters.next() {
+            steps.push(match character {
+                '%' => Step::Any,
+                '_' => Step::One,
+                '\\' => Step::Exactly(characters.next().unwrap_or('\\')),
+                other => Step::Exactly(other),
+            });
         }
-        match retry {
-            Some((any, from)) if from < text.len() => {
-                retry = Some((any, from + 1));
-                (step, at) = (any + 1, from + 1);
+        Self { steps }
+    }
+
+    /// Greedy with one point of return: after a `%` only the latest one needs to be tried again.
+    pub(crate) fn matches(&self, text: &str) -> bool {
+        let (mut step, mut rest) = (0, text.chars());
+        let mut retry: Option<(usize, Chars<'_>)> = None;
+        loop {
+            let mut after = rest.clone();
+            match (self.steps.get(step), after.next()) {
+                (None, None) => return true,
+                (Some(Step::Any), _) => {
+                    retry = Some((step, rest.clone()));
+                    step += 1;
+                    continue;
+                }
+                (Some(Step::One), Some(_)) => {
+                    (step, rest) = (step + 1, after);
+                    continue;
+                }
+                (Some(Step::Exactly(wanted)), Some(character)) if *wanted == character => {
+                    (step, rest) = (step + 1, after);
+                    continue;
+                }
+                _ => {}
             }
-            _ => return false,
+            let Some((any, from)) = &mut retry else { return false };
+            if from.next().is_none() {
+                return false;
+            }
+            (step, rest) = (*any + 1, from.clone());
         }
     }
 }
@@ -85,8 +93,7 @@ mod tests {
             ("", "_", false),
             ("aXbXc", "a%b%c", true),
         ] {
-            let text: Vec<char> = text.chars().collect();
-            assert_eq!(matches(&steps(pattern), &text), expected, "{text:?} LIKE {pattern}");
+            assert_eq!(Pattern::new(pattern).matches(text), expected, "{text:?} LIKE {pattern}");
         }
     }
 }

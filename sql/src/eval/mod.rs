@@ -16,7 +16,9 @@ pub use expression::{Frame, evaluate};
 pub use scope::{Externals, Failure, NoExternals, Scope};
 pub use statement::{Body, assemble, bind, matches, project, run, template, topic};
 
-pub(crate) use operators::binary;
+pub(crate) use cast::cast;
+pub(crate) use like::Pattern;
+pub(crate) use operators::{binary, negate};
 
 #[cfg(test)]
 mod any_input;

@@ -11,8 +11,8 @@ mod hash;
 mod json;
 mod math;
 mod random;
-mod regexp;
-mod string;
+pub(crate) mod regexp;
+pub(crate) mod string;
 mod time;
 
 use std::collections::HashMap;

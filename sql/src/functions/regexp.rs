@@ -65,15 +65,25 @@ fn compile(pattern: &str) -> Option<Rc<Regex>> {
 fn matches(args: &[Value]) -> Value {
     let [text, pattern] = args else { return Value::Undefined };
     let (Some(text), Some(pattern)) = (text.to_text(), pattern.to_text()) else { return Value::Undefined };
-    compile(&pattern).and_then(|regex| regex.is_match(&*text).ok()).into()
+    is_match(&text, &pattern).into()
+}
+
+/// Whether the pattern is found anywhere; `None` where that is Undefined.
+pub(crate) fn is_match(text: &str, pattern: &str) -> Option<bool> {
+    compile(pattern)?.is_match(text).ok()
 }
 
 /// The first match.
 fn substr(args: &[Value]) -> Value {
     let [text, pattern] = args else { return Value::Undefined };
     let (Some(text), Some(pattern)) = (text.to_text(), pattern.to_text()) else { return Value::Undefined };
-    let found = compile(&pattern).and_then(|regex| regex.find(&*text).ok().flatten().map(|found| found.range()));
-    found.and_then(|range| text.get(range)).into()
+    first_match(&text, &pattern).into()
+}
+
+/// The text of the first match, if there is one.
+pub(crate) fn first_match<'t>(text: &'t str, pattern: &str) -> Option<&'t str> {
+    let found = compile(pattern)?.find(text).ok()??.range();
+    text.get(found)
 }
 
 /// Every match replaced.

@@ -14,15 +14,15 @@ pub(super) const FUNCTIONS: &[Function] = &[
     Function::pure("chr", (1, 1), Always, chr),
     Function::pure("concat", (0, ANY), Always, concat),
     Function::pure("endswith", (2, 2), Always, |args| two(args, |text, end| Value::Bool(text.ends_with(end)))),
-    Function::pure("indexof", (2, 2), V2016, |args| two(args, indexof)),
+    Function::pure("indexof", (2, 2), V2016, |args| two(args, |text, wanted| Value::Int(index_of(text, wanted)))),
     Function::pure("length", (1, 1), V2016, |args| one(args, |text| count(text.chars().count()))),
     Function::pure("lower", (1, 1), Always, |args| one(args, |text| Value::from(text.to_lowercase()))),
     Function::pure("lpad", (2, 2), Always, |args| pad(args, |text, blanks| format!("{blanks}{text}"))),
-    Function::pure("ltrim", (1, 1), Always, |args| one(args, |text| Value::from(text.trim_start_matches([' ', '\t'])))),
+    Function::pure("ltrim", (1, 1), Always, |args| one(args, |text| Value::from(ltrim(text)))),
     Function::pure("numbytes", (1, 1), V2016, |args| one(args, |text| count(text.len()))),
     Function::pure("replace", (3, 3), Always, replace),
     Function::pure("rpad", (2, 2), Always, |args| pad(args, |text, blanks| format!("{text}{blanks}"))),
-    Function::pure("rtrim", (1, 1), Always, |args| one(args, |text| Value::from(text.trim_end_matches([' ', '\t'])))),
+    Function::pure("rtrim", (1, 1), Always, |args| one(args, |text| Value::from(rtrim(text)))),
     Function::pure("startswith", (2, 2), Always, |args| two(args, |text, start| Value::Bool(text.starts_with(start)))),
     Function::pure("substring", (2, 3), Always, substring),
     Function::pure("trim", (1, 1), Always, |args| one(args, |text| Value::from(text.trim()))),
@@ -76,9 +76,20 @@ fn concat(args: &[Value]) -> Value {
     }
 }
 
-fn indexof(text: &str, wanted: &str) -> Value {
-    let at = text.find(wanted).and_then(|at| text.get(..at));
-    at.map_or(Value::Int(-1), |before| count(before.chars().count()))
+/// Without blanks and tabs at the start.
+pub(crate) fn ltrim(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t'])
+}
+
+/// Without blanks and tabs at the end.
+pub(crate) fn rtrim(text: &str) -> &str {
+    text.trim_end_matches([' ', '\t'])
+}
+
+/// Where a text stands in another, or -1.
+pub(crate) fn index_of(text: &str, wanted: &str) -> i128 {
+    let before = text.find(wanted).and_then(|at| text.get(..at));
+    before.map_or(-1, |before| before.chars().count() as i128)
 }
 
 /// Adds so many blanks; it does not fill up to a width.
@@ -95,26 +106,36 @@ fn replace(args: &[Value]) -> Value {
     let (Some(text), Some(from), Some(to)) = (text.to_text(), from.to_text(), to.to_text()) else {
         return Value::Undefined;
     };
-    let grown = text.matches(&*from).count().saturating_mul(to.len());
-    if grown.saturating_add(text.len()) > 2 * MAX_TEXT {
-        return Value::Undefined;
-    }
-    Value::from(text.replace(&*from, &to))
+    replaced(&text, &from, &to).into()
+}
+
+/// Every occurrence of a text replaced; `None` if that would be much too long.
+pub(crate) fn replaced(text: &str, from: &str, to: &str) -> Option<String> {
+    let grown = text.matches(from).count().saturating_mul(to.len());
+    (grown.saturating_add(text.len()) <= 2 * MAX_TEXT).then(|| text.replace(from, to))
 }
 
 /// From a position, up to and not including another one; positions outside are moved to the nearest end.
 fn substring(args: &[Value]) -> Value {
     let [text, rest @ ..] = args else { return Value::Undefined };
     let Some(text) = text.to_text() else { return Value::Undefined };
-    let positions: Option<Vec<usize>> = rest
-        .iter()
-        .map(|position| position.to_position().map(|at| usize::try_from(at.max(0)).unwrap_or(usize::MAX)))
-        .collect();
-    let (from, to) = match positions.as_deref() {
-        Some([from]) => (*from, usize::MAX),
-        Some([from, to]) => (*from, *to),
-        _ => return Value::Undefined,
-    };
-    let taken: String = text.chars().skip(from).take(to.saturating_sub(from)).collect();
-    Value::from(taken)
+    let positions: Option<Vec<i64>> = rest.iter().map(Value::to_position).collect();
+    match positions.as_deref() {
+        Some([from]) => Value::from(part(&text, *from, i64::MAX).to_owned()),
+        Some([from, to]) => Value::from(part(&text, *from, *to).to_owned()),
+        _ => Value::Undefined,
+    }
+}
+
+/// From a position, up to and not including another one.
+pub(crate) fn part(text: &str, from: i64, to: i64) -> &str {
+    let position = |at: i64| usize::try_from(at.max(0)).unwrap_or(usize::MAX);
+    let (from, to) = (position(from), position(to));
+    if text.is_ascii() {
+        let to = to.min(text.len());
+        return text.get(from.min(to)..to).unwrap_or_default();
+    }
+    let byte = |character: usize| text.char_indices().nth(character).map_or(text.len(), |(at, _)| at);
+    let start = byte(from);
+    text.get(start..byte(to).max(start)).unwrap_or_default()
 }

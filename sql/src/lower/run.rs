@@ -4,21 +4,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Decimal64Array, Decimal128Array, StringArray, cast::AsArray};
+use arrow::array::{Array, BooleanArray, Decimal128Array, Int64Array, StringArray, StructArray, cast::AsArray};
 use arrow::buffer::BooleanBuffer;
-use arrow::datatypes::{Decimal64Type, Decimal128Type};
+use arrow::datatypes::{DataType, Decimal64Type, Decimal128Type, UInt8Type};
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
-use datafusion_common::DataFusionError;
-use datafusion_physical_expr::PhysicalExpr;
+use datafusion_common::{DataFusionError, ScalarValue};
+use datafusion_expr::ColumnarValue;
 
+use super::kernel::NumberReader;
 use super::kinds::SourceKind;
-use super::plan::{Form, Output, OwnScale, Plan, SMALL_PRECISION, WIDE_PRECISION};
+use super::plan::{Built, Output, Plan};
 use super::source::{Gathered, gather};
-use super::term::{Source, Term};
+use super::term::{Source, Term, Why};
 use crate::ast::Dialect;
 use crate::column::{Column, ColumnData, NUMBER_PRECISION};
 use crate::message::Message;
-use crate::shred::{Shredder, SlotKind};
+use crate::shred::{Paths, Shredder, SlotKind};
+use crate::value::{Value, truth_text};
 
 /// Plans kept for one set of terms.
 const MAX_PLANS: usize = 64;
@@ -26,6 +28,8 @@ const MAX_PLANS: usize = 64;
 const STICKY_SCALE: u8 = 6;
 /// Numbers of so many bits are treated alike.
 const BIT_STEPS: [u32; 5] = [16, 32, 40, 48, 63];
+/// Bytes of a text up to which plans work on it. It bounds what a hostile payload can make of a rule.
+const MAX_PLAIN_TEXT: usize = 16 << 10;
 
 /// The batch that terms are evaluated over.
 #[derive(Clone, Copy)]
@@ -38,19 +42,43 @@ pub(crate) struct Batch<'a> {
 /// Terms that are evaluated together.
 #[derive(Debug, Default)]
 pub(crate) struct TermSet {
-    pub(crate) terms: Vec<Option<Term>>,
+    pub(crate) terms: Vec<Result<Term, Why>>,
     pub(crate) sources: Vec<Source>,
+    /// What each source is called, where people are shown plans.
+    names: Vec<Arc<str>>,
     plans: HashMap<Vec<SourceKind>, Arc<Plan>, ahash::RandomState>,
     scales: Vec<u8>,
 }
 
 impl TermSet {
-    pub(crate) fn new(terms: Vec<Option<Term>>, sources: Vec<Source>) -> Self {
-        Self { terms, scales: vec![0; sources.len()], sources, plans: HashMap::default() }
+    /// Terms, or why there is none for an expression, over these sources.
+    pub(crate) fn new(terms: Vec<Result<Term, Why>>, sources: Vec<Source>) -> Self {
+        Self { terms, scales: vec![0; sources.len()], sources, names: Vec::new(), plans: HashMap::default() }
+    }
+
+    /// How each term is computed for the chosen rows of a group, as text, or why it is evaluated row by row.
+    pub(crate) fn explain(
+        &mut self,
+        paths: &Paths,
+        batch: &Batch<'_>,
+        kinds: &[SlotKind],
+        chosen: &[u32],
+    ) -> Vec<Result<String, String>> {
+        self.names = self.sources.iter().map(|source| source.described(paths).into()).collect();
+        let gathered: Vec<Gathered> = self.sources.iter().map(|source| gather(source, batch, kinds, chosen)).collect();
+        let plan = self.plan(&gathered, batch.dialect);
+        let explain = |output: &Output| match output {
+            Output::Source(source) => Ok(self.names.get(*source).map(|name| name.to_string()).unwrap_or_default()),
+            Output::Constant(value) => Ok(format!("always {}", value.to_text().unwrap_or("NULL".into()))),
+            Output::Never => Ok("Undefined in every row of these kinds".to_owned()),
+            Output::Number { expr, .. } | Output::Values { expr, .. } => Ok(expr.to_string()),
+            Output::RowWise(why) => Err(why.clone().into_owned()),
+        };
+        plan.outputs.iter().map(explain).collect()
     }
 
     /// Terms and sources.
-    pub(crate) fn into_parts(self) -> (Vec<Option<Term>>, Vec<Source>) {
+    pub(crate) fn into_parts(self) -> (Vec<Result<Term, Why>>, Vec<Source>) {
         (self.terms, self.sources)
     }
 
@@ -62,38 +90,40 @@ impl TermSet {
         chosen: &[u32],
     ) -> Result<Vec<Option<Column>>, DataFusionError> {
         let gathered: Vec<Gathered> = self.sources.iter().map(|source| gather(source, batch, kinds, chosen)).collect();
-        let key: Vec<SourceKind> =
-            gathered.iter().zip(&mut self.scales).map(|(gathered, sticky)| source_kind(gathered, sticky)).collect();
-        let plan = self.plan(key);
-        let inputs: Vec<ArrayRef> =
-            plan.inputs.iter().map(|(source, form)| input(gathered.get(*source), *form, chosen.len())).collect();
+        let plan = self.plan(&gathered, batch.dialect);
+        let at = |number: &usize| Some((self.sources.get(*number)?, gathered.get(*number)?));
+        let inputs = plan.inputs.iter().map(|(source, form)| match at(source) {
+            Some((source, gathered)) => gathered.input(*form, source, batch, chosen),
+            None => arrow::array::new_null_array(&form.data_type(), chosen.len()),
+        });
         let options = RecordBatchOptions::new().with_row_count(Some(chosen.len()));
-        let rows = RecordBatch::try_new_with_options(Arc::clone(&plan.schema), inputs, &options)?;
+        let rows = RecordBatch::try_new_with_options(Arc::clone(&plan.schema), inputs.collect(), &options)?;
         let mut columns = Vec::with_capacity(plan.outputs.len());
         for output in &plan.outputs {
             columns.push(match output {
-                Output::RowWise => None,
+                Output::RowWise(_) => None,
                 Output::Never => Some(never(chosen.len())),
-                Output::Constant(value) => Some(Column::dynamic(vec![value.clone(); chosen.len()])),
-                Output::Boolean(expr) => Some(boolean(expr, &rows)?),
-                Output::Number { expr, scale, own } => Some(number(expr, &rows, *scale, own, &gathered)?),
+                Output::Constant(value) => Some(constant(value, chosen.len())),
+                Output::Number { expr, scale, own } => Some(number(expr, &rows, *scale, own)?),
+                Output::Values { expr, null } => Some(values(expr, null.as_ref(), &rows)?),
                 Output::Source(source) => {
-                    let values = gathered.get(*source);
-                    values.and_then(|values| values.column(self.sources.get(*source), batch, kinds, chosen))
+                    at(source).and_then(|(source, values)| values.column(source, batch, kinds, chosen))
                 }
             });
         }
         Ok(columns)
     }
 
-    fn plan(&mut self, key: Vec<SourceKind>) -> Arc<Plan> {
+    fn plan(&mut self, gathered: &[Gathered], dialect: Dialect) -> Arc<Plan> {
+        let kinds = gathered.iter().zip(&mut self.scales);
+        let key: Vec<SourceKind> = kinds.map(|(gathered, sticky)| source_kind(gathered, sticky)).collect();
         if let Some(plan) = self.plans.get(&key) {
             return Arc::clone(plan);
         }
         if self.plans.len() >= MAX_PLANS {
             self.plans.clear();
         }
-        let plan = Arc::new(Plan::new(&self.terms, &key));
+        let plan = Arc::new(Plan::new(&self.terms, &key, &self.names, dialect));
         self.plans.insert(key, Arc::clone(&plan));
         plan
     }
@@ -108,52 +138,117 @@ fn source_kind(gathered: &Gathered, sticky: &mut u8) -> SourceKind {
             let bits = BIT_STEPS.into_iter().find(|step| *step >= bits).unwrap_or(bits);
             SourceKind::Number { scale, bits, json_null: numbers.has_json_null() }
         }
+        Gathered::Text(texts, _) if longest(texts) > MAX_PLAIN_TEXT => SourceKind::LongText,
         Gathered::Text(_, json_null) => SourceKind::Text { json_null: *json_null },
         Gathered::Boolean(_, json_null) => SourceKind::Boolean { json_null: *json_null },
-        Gathered::Missing(json_null) => SourceKind::Missing { json_null: *json_null },
+        Gathered::Json { json_null, .. } => SourceKind::Json { json_null: *json_null },
+        Gathered::Missing { json_null } => SourceKind::Missing { json_null: *json_null },
         Gathered::Other => SourceKind::Other,
     }
 }
 
-/// A source as the plan wants it. The plan was made for its kind, so that nothing is lost here.
-fn input(gathered: Option<&Gathered>, form: Form, rows: usize) -> ArrayRef {
-    match (gathered, form) {
-        (Some(Gathered::Numbers(numbers) | Gathered::Time(numbers)), Form::Small { scale }) => {
-            let (values, nulls) = numbers.at_scale(scale);
-            let values = Decimal64Array::new(values, nulls);
-            Arc::new(values.with_data_type(arrow::datatypes::DataType::Decimal64(SMALL_PRECISION, scale as i8)))
-        }
-        (Some(Gathered::Numbers(numbers) | Gathered::Time(numbers)), Form::Wide { scale }) => {
-            let (values, nulls) = numbers.wide_at_scale(scale);
-            let values = Decimal128Array::new(values, nulls);
-            Arc::new(values.with_data_type(arrow::datatypes::DataType::Decimal128(WIDE_PRECISION, scale as i8)))
-        }
-        (Some(Gathered::Text(texts, _)), Form::Text) => Arc::new(texts.clone()),
-        (Some(Gathered::Boolean(values, _)), Form::Boolean) => Arc::new(values.clone()),
-        (_, Form::Text) => Arc::new(StringArray::new_null(rows)),
-        (_, _) => Arc::new(BooleanArray::new_null(rows)),
+fn longest(texts: &StringArray) -> usize {
+    if texts.values().len() <= MAX_PLAIN_TEXT {
+        return 0;
     }
+    let lengths = texts.value_offsets().array_windows::<2>().map(|[start, end]| end - start);
+    lengths.max().and_then(|longest| usize::try_from(longest).ok()).unwrap_or(0)
 }
 
 fn never(rows: usize) -> Column {
     Column::of(ColumnData::Boolean(BooleanArray::new_null(rows)))
 }
 
-fn boolean(expr: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> Result<Column, DataFusionError> {
-    let values = expr.evaluate(rows)?.into_array(rows.num_rows())?;
-    Ok(match values.as_boolean_opt() {
-        Some(values) => Column::of(ColumnData::Boolean(values.clone())),
-        None => never(rows.num_rows()),
-    })
+/// The same value in every row.
+fn constant(value: &Value, rows: usize) -> Column {
+    match value {
+        Value::String(text) => {
+            Column::of(ColumnData::String(StringArray::from_iter_values(std::iter::repeat_n(&**text, rows))))
+        }
+        Value::Bool(value) => {
+            let values = if *value { BooleanBuffer::new_set(rows) } else { BooleanBuffer::new_unset(rows) };
+            Column::of(ColumnData::Boolean(BooleanArray::new(values, None)))
+        }
+        Value::Int(whole) => match i64::try_from(*whole) {
+            Ok(whole) => Column::of(ColumnData::Int64(Int64Array::from_value(whole, rows))),
+            Err(_) => Column::dynamic(vec![value.clone(); rows]),
+        },
+        Value::Undefined => never(rows),
+        Value::Null => Column { json_null: Some(BooleanBuffer::new_set(rows)), ..never(rows) },
+        other => Column::dynamic(vec![other.clone(); rows]),
+    }
 }
 
-fn number(
-    expr: &Arc<dyn PhysicalExpr>,
-    rows: &RecordBatch,
-    scale: u8,
-    own: &OwnScale,
-    gathered: &[Gathered],
-) -> Result<Column, DataFusionError> {
+/// The values of an expression, by the type that they turn out to have.
+fn values(expr: &Built, null: Option<&Built>, rows: &RecordBatch) -> Result<Column, DataFusionError> {
+    let json_null = match null {
+        Some(null) => {
+            let null = null.evaluate(rows)?.into_array(rows.num_rows())?;
+            null.as_boolean_opt().map(|null| null.values().clone()).filter(|null| null.count_set_bits() > 0)
+        }
+        None => None,
+    };
+    let values = expr.evaluate(rows)?.into_array(rows.num_rows())?;
+    if let Some(numbers) = values.as_struct_opt() {
+        return Ok(numbers_column(numbers, json_null));
+    }
+    let data = match values.data_type() {
+        DataType::Boolean => values.as_boolean_opt().map(|values| ColumnData::Boolean(values.clone())),
+        DataType::Utf8 => values.as_string_opt().map(|values| ColumnData::String(values.clone())),
+        _ => None,
+    };
+    let data = data.unwrap_or_else(|| ColumnData::Boolean(BooleanArray::new_null(rows.num_rows())));
+    Ok(Column { data, json_null })
+}
+
+/// Numbers with scales of their own, as decimals where they fit.
+fn numbers_column(numbers: &StructArray, json_null: Option<BooleanBuffer>) -> Column {
+    let rows = numbers.len();
+    let Some(reader) = NumberReader::of(numbers) else { return never(rows) };
+    if let Some(data) = decimals(&reader, rows) {
+        return Column { data, json_null };
+    }
+    let is_null = |row: usize| json_null.as_ref().is_some_and(|null| null.value(row));
+    let value = |row: usize| if is_null(row) { Value::Null } else { reader.get(row) };
+    Column::dynamic((0..rows).map(value).collect())
+}
+
+fn decimals(reader: &NumberReader<'_>, rows: usize) -> Option<ColumnData> {
+    let mut scale = 0;
+    let own: Option<Vec<u8>> = (0..rows)
+        .map(|row| {
+            let own = match reader.get(row) {
+                // Scale 0 stands for Int.
+                Value::Decimal(number) => u8::try_from(number.scale()).ok().filter(|own| (1..=37).contains(own))?,
+                _ => 0,
+            };
+            scale = scale.max(own);
+            Some(own)
+        })
+        .collect();
+    let own = own?;
+    let mut mantissas = Vec::with_capacity(rows);
+    for (row, own) in own.iter().enumerate() {
+        mantissas.push(match reader.get(row) {
+            Value::Int(whole) => Some(at_scale(whole, 0, scale)?),
+            Value::Decimal(number) => Some(at_scale(number.mantissa(), *own, scale)?),
+            _ => None,
+        });
+    }
+    let data_type = DataType::Decimal128(NUMBER_PRECISION, scale as i8);
+    let values = mantissas.into_iter().collect::<Decimal128Array>().with_data_type(data_type);
+    let uniform = own.iter().all(|own| *own == scale);
+    Some(ColumnData::Number { values, scales: if uniform { None } else { Some(own.into()) } })
+}
+
+/// A mantissa at a larger scale, if that has no more digits than columns of numbers hold.
+fn at_scale(mantissa: i128, own: u8, scale: u8) -> Option<i128> {
+    let limit = 10u128.pow(u32::from(NUMBER_PRECISION));
+    let power = 10i128.checked_pow(u32::from(scale - own))?;
+    mantissa.checked_mul(power).filter(|mantissa| mantissa.unsigned_abs() < limit)
+}
+
+fn number(expr: &Built, rows: &RecordBatch, scale: u8, own: &Built) -> Result<Column, DataFusionError> {
     let values = expr.evaluate(rows)?.into_array(rows.num_rows())?;
     let wide = match values.as_primitive_opt::<Decimal64Type>() {
         Some(small) => {
@@ -164,50 +259,21 @@ fn number(
             None => Decimal128Array::new_null(rows.num_rows()),
         },
     };
-    let data_type = arrow::datatypes::DataType::Decimal128(NUMBER_PRECISION, scale as i8);
-    let scales = match own_scales(own, gathered) {
-        Scales::All(all) if all == scale => None,
-        Scales::All(all) => Some(vec![all; rows.num_rows()].into()),
-        Scales::Each(each) => Some(each.into()),
+    let data_type = DataType::Decimal128(NUMBER_PRECISION, scale as i8);
+    let scales: Option<Arc<[u8]>> = match own.evaluate(rows)? {
+        ColumnarValue::Scalar(ScalarValue::UInt8(own)) => {
+            let own = own.unwrap_or(scale);
+            (own != scale).then(|| vec![own; rows.num_rows()].into())
+        }
+        own => own.into_array(rows.num_rows())?.as_primitive_opt::<UInt8Type>().and_then(|own| {
+            let uniform = own.values().iter().all(|own| *own == scale);
+            (!uniform).then(|| own.values().as_ref().into())
+        }),
     };
     Ok(Column::of(ColumnData::Number { values: wide.with_data_type(data_type), scales }))
 }
 
-enum Scales {
-    All(u8),
-    Each(Vec<u8>),
-}
-
-fn own_scales(own: &OwnScale, gathered: &[Gathered]) -> Scales {
-    match own {
-        OwnScale::Constant(scale) => Scales::All(*scale),
-        OwnScale::Source(source) => match gathered.get(*source) {
-            Some(Gathered::Numbers(numbers) | Gathered::Time(numbers)) => match numbers.own_scales() {
-                Some(each) => Scales::Each(each.to_vec()),
-                None => Scales::All(numbers.max_scale),
-            },
-            _ => Scales::All(0),
-        },
-        OwnScale::Larger(left, right) => merged(left, right, gathered, u8::max),
-        OwnScale::Sum(left, right) => merged(left, right, gathered, u8::wrapping_add),
-    }
-}
-
-fn merged(left: &OwnScale, right: &OwnScale, gathered: &[Gathered], merge: impl Fn(u8, u8) -> u8) -> Scales {
-    match (own_scales(left, gathered), own_scales(right, gathered)) {
-        (Scales::All(left), Scales::All(right)) => Scales::All(merge(left, right)),
-        (Scales::Each(mut each), Scales::All(all)) | (Scales::All(all), Scales::Each(mut each)) => {
-            each.iter_mut().for_each(|scale| *scale = merge(*scale, all));
-            Scales::Each(each)
-        }
-        (Scales::Each(mut each), Scales::Each(other)) => {
-            each.iter_mut().zip(other).for_each(|(scale, other)| *scale = merge(*scale, other));
-            Scales::Each(each)
-        }
-    }
-}
-
-/// Where a Boolean column is true; `None` if it is not Boolean.
+/// Where a Boolean column is true; texts may spell it. No other kind is ever true.
 pub(crate) fn truth(column: &Column) -> Option<BooleanBuffer> {
     match &column.data {
         ColumnData::Boolean(values) => Some(match values.nulls() {
@@ -215,6 +281,9 @@ pub(crate) fn truth(column: &Column) -> Option<BooleanBuffer> {
             None => values.values().clone(),
         }),
         ColumnData::Dynamic(values) => Some(values.iter().map(|value| value.to_bool() == Some(true)).collect()),
-        _ => None,
+        ColumnData::String(texts) => Some(texts.iter().map(|text| text.and_then(truth_text) == Some(true)).collect()),
+        ColumnData::Number { .. } | ColumnData::Int64(_) | ColumnData::Json(_) => {
+            Some(BooleanBuffer::new_unset(column.len()))
+        }
     }
 }

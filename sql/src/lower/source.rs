@@ -1,13 +1,20 @@
 //! Sources to arrays, for chosen rows.
 
-use arrow::array::{BooleanArray, Int64Array, StringArray, StringBuilder};
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, BooleanArray, Decimal64Array, Decimal128Array, Int64Array, StringArray, StringBuilder,
+    new_null_array,
+};
 use arrow::buffer::BooleanBuffer;
 
+use super::kernel::NumberBuilder;
+use super::plan::Form;
 use super::run::Batch;
 use super::term::Source;
 use crate::column::{Column, ColumnData};
 use crate::message::Message;
-use crate::shred::{Payloads, RawNumbers, SlotKind, Tag};
+use crate::shred::{Payloads, RawNumbers, SlotKind, Tag, small_value};
 
 /// What a source holds for the chosen rows.
 pub(super) enum Gathered {
@@ -17,8 +24,15 @@ pub(super) enum Gathered {
     /// Texts, and whether JSON null is among the missing ones.
     Text(StringArray, bool),
     Boolean(BooleanArray, bool),
-    Missing(bool),
-    /// What only a path passed on as it is can be.
+    /// Arrays, or objects.
+    Json {
+        present: BooleanBuffer,
+        json_null: bool,
+    },
+    Missing {
+        json_null: bool,
+    },
+    /// Mixed kinds, and numbers that no column holds.
     Other,
 }
 
@@ -36,6 +50,9 @@ pub(super) fn gather(source: &Source, batch: &Batch<'_>, kinds: &[SlotKind], cho
         Source::IsMissing(slot) => test(*slot, batch, chosen, |tag| matches!(tag, Tag::Undefined | Tag::Null)),
         Source::Topic => texts(batch, chosen, |message| Some(message.visible_topic())),
         Source::TopicLevel(level) => texts(batch, chosen, |message| level_of(message.visible_topic(), *level)),
+        Source::Principal => texts(batch, chosen, |message| message.principal),
+        Source::Address => texts(batch, chosen, |message| message.source_ip),
+        Source::AccountId => texts(batch, chosen, |message| message.account_id),
         Source::ClientId => texts(batch, chosen, |message| Some(client_of(message))),
         Source::Timestamp => {
             let time = |row: &u32| batch.messages.get(*row as usize).map_or(0, |message| message.time_ms);
@@ -50,15 +67,19 @@ fn path(slot: usize, batch: &Batch<'_>, kinds: &[SlotKind], chosen: &[u32]) -> G
         Some(SlotKind::Number) => cells.numbers(batch.dialect).map_or(Gathered::Other, Gathered::Numbers),
         Some(SlotKind::String) => {
             let texts = cells.texts(&batch.messages);
-            let null = arrow::array::Array::null_count(&texts) > 0 && cells.json_nulls().is_some();
+            let null = texts.null_count() > 0 && cells.json_nulls().is_some();
             Gathered::Text(texts, null)
         }
         Some(SlotKind::Boolean) => {
             let values = cells.booleans();
-            let null = arrow::array::Array::null_count(&values) > 0 && cells.json_nulls().is_some();
+            let null = values.null_count() > 0 && cells.json_nulls().is_some();
             Gathered::Boolean(values, null)
         }
-        Some(SlotKind::Missing) => Gathered::Missing(cells.json_nulls().is_some()),
+        Some(SlotKind::Array | SlotKind::Object) => Gathered::Json {
+            present: cells.iter().map(|(_, cell)| matches!(cell.tag, Tag::Array | Tag::Object)).collect(),
+            json_null: cells.json_nulls().is_some(),
+        },
+        Some(SlotKind::Missing) => Gathered::Missing { json_null: cells.json_nulls().is_some() },
         _ => Gathered::Other,
     }
 }
@@ -106,18 +127,59 @@ fn level_of(topic: &str, level: usize) -> Option<&str> {
 }
 
 impl Gathered {
+    /// The source as a plan wants it. The plan was made for its kind, so that nothing is lost here.
+    pub(super) fn input(&self, form: Form, source: &Source, batch: &Batch<'_>, chosen: &[u32]) -> ArrayRef {
+        let rows = chosen.len();
+        match (self, form) {
+            (Self::Numbers(numbers) | Self::Time(numbers), Form::Small { scale }) => {
+                let (values, nulls) = numbers.at_scale(scale);
+                Arc::new(Decimal64Array::new(values, nulls).with_data_type(form.data_type()))
+            }
+            (Self::Numbers(numbers) | Self::Time(numbers), Form::Wide { scale }) => {
+                let (values, nulls) = numbers.wide_at_scale(scale);
+                Arc::new(Decimal128Array::new(values, nulls).with_data_type(form.data_type()))
+            }
+            (Self::Numbers(numbers) | Self::Time(numbers), Form::AnyNumber) => {
+                let mut each = NumberBuilder::with_capacity(rows);
+                numbers.iter().for_each(|number| match number {
+                    Some((mantissa, scale)) => each.push(&small_value(mantissa.into(), scale)),
+                    None => each.push_null(),
+                });
+                each.finish()
+            }
+            (Self::Numbers(numbers) | Self::Time(numbers), Form::Scales) => Arc::new(numbers.own_scales()),
+            (Self::Text(texts, _), Form::Text) => Arc::new(texts.clone()),
+            (Self::Boolean(values, _), Form::Boolean) => Arc::new(values.clone()),
+            (_, Form::Present) => Arc::new(BooleanArray::new(self.present(rows), None)),
+            (_, Form::JsonNull) => {
+                let null = json_null(source, batch, chosen).unwrap_or_else(|| BooleanBuffer::new_unset(rows));
+                Arc::new(BooleanArray::new(null, None))
+            }
+            (_, form) => new_null_array(&form.data_type(), rows),
+        }
+    }
+
+    /// Which rows have a value.
+    fn present(&self, rows: usize) -> BooleanBuffer {
+        let nulls = match self {
+            Self::Numbers(numbers) | Self::Time(numbers) => numbers.nulls(),
+            Self::Text(texts, _) => texts.nulls().cloned(),
+            Self::Boolean(values, _) => values.nulls().cloned(),
+            Self::Json { present, .. } => return present.clone(),
+            Self::Missing { .. } | Self::Other => return BooleanBuffer::new_unset(rows),
+        };
+        nulls.map_or_else(|| BooleanBuffer::new_set(rows), |nulls| nulls.inner().clone())
+    }
+
     /// The source as a column of its own.
     pub(super) fn column(
         &self,
-        source: Option<&Source>,
+        source: &Source,
         batch: &Batch<'_>,
         kinds: &[SlotKind],
         chosen: &[u32],
     ) -> Option<Column> {
-        let json_null = |some: bool| match source {
-            Some(Source::Path(slot)) if some => batch.shredder.cells(usize::from(*slot), chosen).json_nulls(),
-            _ => None,
-        };
+        let json_null = |some: bool| if some { json_null(source, batch, chosen) } else { None };
         Some(match self {
             Self::Numbers(numbers) => numbers.column(),
             Self::Time(numbers) => {
@@ -128,11 +190,11 @@ impl Gathered {
             Self::Boolean(values, null) => {
                 Column { data: ColumnData::Boolean(values.clone()), json_null: json_null(*null) }
             }
-            Self::Missing(null) => {
+            Self::Missing { json_null: null } => {
                 Column { data: ColumnData::Boolean(BooleanArray::new_null(chosen.len())), json_null: json_null(*null) }
             }
-            Self::Other => match source {
-                Some(Source::Path(slot)) => {
+            Self::Json { .. } | Self::Other => match source {
+                Source::Path(slot) => {
                     let slot = usize::from(*slot);
                     let kind = kinds.get(slot).copied().unwrap_or(SlotKind::Dynamic);
                     batch.shredder.cells(slot, chosen).column(kind, &batch.messages, batch.dialect)
@@ -140,5 +202,13 @@ impl Gathered {
                 _ => return None,
             },
         })
+    }
+}
+
+/// Which rows of a path are JSON null, if one is.
+fn json_null(source: &Source, batch: &Batch<'_>, chosen: &[u32]) -> Option<BooleanBuffer> {
+    match source {
+        Source::Path(slot) => batch.shredder.cells(usize::from(*slot), chosen).json_nulls(),
+        _ => None,
     }
 }

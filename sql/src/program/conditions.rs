@@ -44,7 +44,7 @@ impl Conditions {
             return Some(*known);
         }
         let one = Exprs::new(rule, &[expr], paths)?;
-        let columnar = one.terms.terms.iter().all(Option::is_some);
+        let columnar = one.terms.terms.iter().all(Result::is_ok);
         let fits = |set: &Set| set.dialect == rule.dialect && set.exprs.terms.sources == one.terms.sources;
         let set = self.sets.iter().position(|set| columnar && fits(set)).unwrap_or(self.sets.len());
         match self.sets.get_mut(set) {

@@ -202,9 +202,9 @@ fn tests(rule: &Rule, paths: &mut Paths) -> Vec<Test> {
     let tests = conditions.into_iter().enumerate().filter_map(|(condition, expr)| {
         let mut sources = Vec::new();
         let (source, values) = match as_membership(expr) {
-            Some((of, values)) => (resolver.resolve(of, &mut sources)?, values),
+            Some((of, values)) => (resolver.resolve(of, &mut sources).ok()?, values),
             None => {
-                let term = resolver.resolve(expr, &mut sources)?;
+                let term = resolver.resolve(expr, &mut sources).ok()?;
                 let (mut source, mut values) = (None, Vec::new());
                 equalities(&term, &mut source, &mut values)?;
                 (Term::Source(source?), values)

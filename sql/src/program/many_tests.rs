@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::tests::{check, dialects, expression, numbered, payloads, rule};
+use super::tests::generated::{dialects, expression, payloads};
+use super::tests::{check, numbered, rule};
 use super::{Body, Program, RuleRows};
 use crate::ast::Dialect;
 use crate::message::Message;
@@ -65,17 +66,17 @@ fn statement() -> impl Strategy<Value = String> {
         2 => (0..3u8).prop_map(|k| format!("a * {k} AS n, c, o.x AS x")),
         1 => Just("newuuid() AS id, a".to_owned()),
         1 => Just("* AS m, a + 1 AS n".to_owned()),
-        1 => expression().prop_map(|one| format!("{one} AS r, topic(2) AS t")),
+        1 => expression(Dialect::Aws2016).prop_map(|one| format!("{one} AS r, topic(2) AS t")),
     ];
     let rest = prop_oneof![
         3 => Just(String::new()),
         2 => (0..60u8).prop_map(|k| format!(" AND b > {k}")),
-        1 => expression().prop_map(|one| format!(" AND {one}")),
+        1 => expression(Dialect::Aws2016).prop_map(|one| format!(" AND {one}")),
     ];
     let condition = prop_oneof![
         5 => (equality(), rest).prop_map(|(first, rest)| format!("{first}{rest}")),
         1 => (0..60u8).prop_map(|k| format!("b > {k}")),
-        1 => expression(),
+        1 => expression(Dialect::Aws2016),
     ];
     (items, condition).prop_map(|(items, condition)| format!("SELECT {items} FROM 'farm/#' WHERE {condition}"))
 }
@@ -99,7 +100,7 @@ proptest! {
                 rule(sql, *dialect, templates, *sink || sql.contains('*'))
             })
             .collect();
-        check(&rules, &payloads, batch);
+        check(&rules, &payloads.0, batch);
     }
 }
 

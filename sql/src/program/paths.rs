@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use crate::ast::{Expr, ExprKind, Items, Subquery};
 use crate::rule::Rule;
+use crate::value::{Value, numeric_text};
 
-/// The path that an expression is: names joined by points.
+/// The path that an expression is: names joined by points, or given to `get` as texts that are no positions.
 pub(crate) fn as_path(expr: &Expr) -> Option<Vec<Arc<str>>> {
     match &expr.kind {
         ExprKind::Name(name) => Some(vec![Arc::clone(name)]),
@@ -14,8 +15,23 @@ pub(crate) fn as_path(expr: &Expr) -> Option<Vec<Arc<str>>> {
             path.push(Arc::clone(name));
             Some(path)
         }
+        ExprKind::Index { of, index } => member_of(of, index),
+        ExprKind::Call { function, args } if **function == *"get" => match args.as_slice() {
+            [of, index] => member_of(of, index),
+            _ => None,
+        },
         _ => None,
     }
+}
+
+fn member_of(of: &Expr, index: &Expr) -> Option<Vec<Arc<str>>> {
+    let ExprKind::Literal(Value::String(name)) = &index.kind else { return None };
+    if numeric_text(name).is_some() {
+        return None;
+    }
+    let mut path = if of.kind == ExprKind::Star { Vec::new() } else { as_path(of)? };
+    path.push(Arc::clone(name));
+    Some(path)
 }
 
 /// All expressions of a rule that look at a message.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use proptest::prelude::*;
+pub(super) mod generated;
 
 use super::{Body, Program, RuleRows};
 use crate::ast::{Dialect, Span, Template, Window};
@@ -112,132 +112,6 @@ pub(super) fn check(rules: &[Arc<Rule>], payloads: &[Vec<u8>], batch: usize) {
             assert_eq!(rejected(&got), rejected(&expected), "{}", rule.text);
             assert_eq!(undefined(&columns, index), undefined(&reference, index), "{}", rule.text);
         }
-    }
-}
-
-/// Values of payloads: what telemetry has, and the edges.
-fn json_value() -> impl Strategy<Value = String> {
-    prop_oneof![
-        4 => "-?(0|[1-9][0-9]{0,3})",
-        4 => "-?(0|[1-9][0-9]{0,2})\\.[0-9]{1,3}",
-        1 => "[1-9][0-9]{15,18}",
-        1 => "[1-9][0-9]{19,40}",
-        1 => "[1-9]\\.[0-9]{14,20}",
-        1 => "[1-9][eE]-?[0-9]{1,2}",
-        1 => Just("1e999999".to_owned()),
-        3 => "\"(ok|idle|12|2\\.50|true|FALSE|é€|)\"",
-        1 => Just("\"a\\n\\u00e9\"".to_owned()),
-        2 => "true|false",
-        2 => Just("null".to_owned()),
-        1 => Just("[1, 2.0, \"x\"]".to_owned()),
-        1 => Just("{\"x\": 1.50, \"y\": [null]}".to_owned()),
-    ]
-}
-
-/// Mostly payloads of a few shapes, so that shapes are learned, and now and then anything.
-pub(super) fn payloads() -> impl Strategy<Value = Vec<Vec<u8>>> {
-    let names = || prop::sample::subsequence(vec!["a", "b", "c", "o", "a b"], 0..=5).prop_shuffle();
-    let member = |name: &'static str| json_value().prop_map(move |value| format!("\"{name}\":{value}"));
-    let odd = names()
-        .prop_flat_map(move |names| names.into_iter().map(member).collect::<Vec<_>>())
-        .prop_map(|members| format!("{{{}}}", members.join(",")).into_bytes());
-    let usual =
-        (0..200i32, 0..3u8, "ok|idle|warning", any::<bool>(), 0..100u8).prop_map(|(n, scale, text, flag, o)| {
-            let a = match scale {
-                0 => format!("{n}"),
-                1 => format!("{}.{}", n / 10, n % 10),
-                _ => format!("{}.{:02}", n / 100, n % 100),
-            };
-            format!("{{\"a\":{a},\"b\":{n},\"c\":\"{text}\",\"flag\":{flag},\"o\":{{\"x\":{o},\"z\":[{o}]}}}}")
-                .into_bytes()
-        });
-    let rare = prop_oneof![
-        Just(b"".to_vec()),
-        Just(b"{\"a\":1".to_vec()),
-        Just(b"[1,2]".to_vec()),
-        Just(b"80".to_vec()),
-        Just(b" {} ".to_vec()),
-        Just(b"{\"a\":1,\"a\":2.5}".to_vec()),
-        Just(b"{\"o\":{\"x\":1},\"o\":{\"y\":2}}".to_vec()),
-        Just(b"{\"a\":\"\xff\"}".to_vec()),
-    ];
-    prop::collection::vec(prop_oneof![6 => usual, 3 => odd, 1 => rare], 1..60)
-}
-
-pub(super) fn expression() -> impl Strategy<Value = String> {
-    let leaf = prop_oneof![
-        4 => Just("a".to_owned()),
-        3 => Just("b".to_owned()),
-        2 => Just("c".to_owned()),
-        2 => Just("o.x".to_owned()),
-        1 => Just("o".to_owned()),
-        1 => Just("flag".to_owned()),
-        1 => Just("missing".to_owned()),
-        3 => "[0-9]{1,3}",
-        3 => "[0-9]{1,2}\\.[0-9]{1,2}",
-        1 => "'(ok|12|2\\.5|true|x)'",
-        1 => "TRUE|FALSE|NULL|2e0",
-        1 => "topic\\(\\)|topic\\([0-5]\\)|clientid\\(\\)|timestamp\\(\\)",
-    ];
-    leaf.prop_recursive(4, 24, 3, |inner| {
-        prop_oneof![
-            4 => (inner.clone(), "[-+*]", inner.clone()).prop_map(|(a, op, b)| format!("({a} {op} {b})")),
-            4 => (inner.clone(), "=|<>|<|<=|>|>=", inner.clone()).prop_map(|(a, op, b)| format!("({a} {op} {b})")),
-            3 => (inner.clone(), "AND|OR", inner.clone()).prop_map(|(a, op, b)| format!("({a} {op} {b})")),
-            1 => (inner.clone(), "/|%", inner.clone()).prop_map(|(a, op, b)| format!("({a} {op} {b})")),
-            1 => inner.clone().prop_map(|a| format!("(NOT {a})")),
-            1 => inner.clone().prop_map(|a| format!("(- {a})")),
-            1 => (
-                "isnull|isundefined|floor|upper|length|abs",
-                inner.clone()
-            ).prop_map(|(f, a)| format!("{f}({a})")),
-            1 => (inner.clone(), inner.clone(), inner).prop_map(|(a, b, c)| format!("CASE {a} WHEN {b} THEN {c} END")),
-        ]
-    })
-}
-
-pub(super) fn dialects() -> impl Strategy<Value = Dialect> {
-    prop_oneof![Just(Dialect::Aws2016), Just(Dialect::Aws2015), Just(Dialect::Native)]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
-
-    #[test]
-    fn any_rule_over_any_payloads(
-        first in expression(),
-        second in expression(),
-        condition in proptest::option::of(expression()),
-        star in 0..4,
-        dialect in dialects(),
-        into_sink in any::<bool>(),
-        payloads in payloads(),
-        batch in 1..70usize,
-    ) {
-        let condition = condition.map(|c| format!(" WHERE {c}")).unwrap_or_default();
-        let sql = match star {
-            0 => format!("SELECT *, {first} AS r, {second} AS c FROM 'farm/#'{condition}"),
-            1 => format!("SELECT * FROM 'farm/#'{condition}"),
-            _ => format!("SELECT {first} AS r, {second} AS s, a FROM 'farm/#'{condition}"),
-        };
-        // What is no statement in a dialect is none of our business here.
-        if parse_statement(&sql, dialect).is_ok() {
-            // `*` is only in columns where columns are wanted.
-            let into_sink = into_sink || star == 0;
-            let rules = [rule(&sql, dialect, &["x/${a}/${topic(2)}/${c}"], into_sink)];
-            check(&rules, &payloads, batch);
-        }
-    }
-
-    #[test]
-    fn several_rules_share_a_batch(first in expression(), second in expression(), payloads in payloads()) {
-        let rules = [
-            rule(&format!("SELECT a + 1 AS n, {first} AS r FROM 'farm/#' WHERE b > 5"), Dialect::Aws2016, &[], true),
-            rule("SELECT * FROM 'farm/#'", Dialect::Native, &["t/${b}"], true),
-            rule(&format!("SELECT o.x AS x, {second} AS r FROM 'farm/#'"), Dialect::Aws2015, &[], false),
-            rule("SELECT newuuid() AS id, a FROM 'farm/#' WHERE a > 1.5", Dialect::Aws2016, &["${newuuid()}"], false),
-        ];
-        check(&rules, &payloads, 25);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Numbers straight from their spelling to a base-ten mantissa and scale.
 
-use super::words::{before_first, digits, load8, non_digits};
+use super::words::{Words, before_first, digits, non_digits};
 
 /// A number as it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +27,11 @@ pub(crate) const MAX_SMALL_SCALE: usize = 18;
 /// Reads the number that starts at `at` and gives it with the position after it. `None`: it is no JSON number, or has
 /// more than 34 digits. An exponent is not read: the position then is that of its `e`.
 #[inline(always)]
-pub(crate) fn take_number(bytes: &[u8], at: usize) -> Option<(Taken, usize)> {
-    let word = load8(bytes, at);
+pub(crate) fn take_number(bytes: &(impl Words + ?Sized), at: usize) -> Option<(Taken, usize)> {
+    let word = bytes.word(at);
     let negative = word as u8 == b'-';
     let start = at + usize::from(negative);
-    let word = if negative { load8(bytes, start) } else { word };
+    let word = if negative { bytes.word(start) } else { word };
     let ends = non_digits(word);
     let whole = before_first(ends);
     if whole == 0 || (word as u8 == b'0' && whole > 1) {
@@ -64,15 +64,59 @@ pub(crate) fn take_number(bytes: &[u8], at: usize) -> Option<(Taken, usize)> {
     Some((taken, start + end as usize))
 }
 
-/// The same for numbers that do not end within eight bytes.
-#[inline(never)]
-fn take_long(bytes: &[u8], start: usize, negative: bool) -> Option<(Taken, usize)> {
-    let (whole, after_whole) = digit_run(bytes, start, Some(0));
-    let whole_digits = after_whole - start;
-    if whole_digits > 1 && bytes.get(start) == Some(&b'0') {
+/// The position after the number that starts at `at`, where [`take_number`] would end; `None` where it gives none.
+#[inline(always)]
+pub(crate) fn skip_number(bytes: &(impl Words + ?Sized), at: usize) -> Option<usize> {
+    let word = bytes.word(at);
+    let negative = word as u8 == b'-';
+    let start = at + usize::from(negative);
+    let word = if negative { bytes.word(start) } else { word };
+    let ends = non_digits(word);
+    let whole = before_first(ends);
+    if whole == 0 || (word as u8 == b'0' && whole > 1) {
         return None;
     }
-    let (magnitude, end) = if bytes.get(after_whole) == Some(&b'.') {
+    if whole == 8 {
+        return skip_long(bytes, start);
+    }
+    if (word >> (8 * whole)) as u8 != b'.' {
+        return Some(start + whole as usize);
+    }
+    match before_first(ends & (ends - 1)) {
+        8 => skip_long(bytes, start),
+        end if end - whole == 1 => None,
+        end => Some(start + end as usize),
+    }
+}
+
+#[inline(never)]
+fn skip_long(bytes: &(impl Words + ?Sized), start: usize) -> Option<usize> {
+    let run = |mut at: usize| loop {
+        match before_first(non_digits(bytes.word(at))) {
+            8 => at += 8,
+            count => break at + count as usize,
+        }
+    };
+    let after_whole = run(start);
+    if after_whole - start > 1 && bytes.word(start) as u8 == b'0' {
+        return None;
+    }
+    if bytes.word(after_whole) as u8 != b'.' {
+        return (after_whole - start <= MAX_DIGITS).then_some(after_whole);
+    }
+    let end = run(after_whole + 1);
+    (end > after_whole + 1 && end - start - 1 <= MAX_DIGITS).then_some(end)
+}
+
+/// The same for numbers that do not end within eight bytes.
+#[inline(never)]
+fn take_long(bytes: &(impl Words + ?Sized), start: usize, negative: bool) -> Option<(Taken, usize)> {
+    let (whole, after_whole) = digit_run(bytes, start, Some(0));
+    let whole_digits = after_whole - start;
+    if whole_digits > 1 && bytes.word(start) as u8 == b'0' {
+        return None;
+    }
+    let (magnitude, end) = if bytes.word(after_whole) as u8 == b'.' {
         let (all, end) = digit_run(bytes, after_whole + 1, whole);
         if end == after_whole + 1 {
             return None;
@@ -89,23 +133,30 @@ fn take_long(bytes: &[u8], start: usize, negative: bool) -> Option<(Taken, usize
         Some(magnitude) if scale <= MAX_SMALL_SCALE => Taken::Small {
             mantissa: if negative { -magnitude } else { magnitude },
             scale: scale as u8,
-            zero_end: scale > 0 && bytes.get(end - 1) == Some(&b'0'),
+            zero_end: scale > 0 && bytes.word(end - 1) as u8 == b'0',
         },
         _ => Taken::Wide,
     };
     Some((taken, end))
 }
 
+/// Ten to the power of 1 to 8.
+#[inline(always)]
+fn power(count: u32) -> u64 {
+    const POWERS: [u64; 16] =
+        [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 0, 0, 0, 0, 0, 0, 0];
+    POWERS.get(count as usize & 15).copied().unwrap_or(0)
+}
+
 /// Appends the digits from `at` to `number` and gives the position after them; `None` once it overflows.
-fn digit_run(bytes: &[u8], mut at: usize, mut number: Option<u64>) -> (Option<u64>, usize) {
+fn digit_run(bytes: &(impl Words + ?Sized), mut at: usize, mut number: Option<u64>) -> (Option<u64>, usize) {
     loop {
-        let word = load8(bytes, at);
+        let word = bytes.word(at);
         let count = before_first(non_digits(word));
         if count == 0 {
             return (number, at);
         }
-        let shift = 10u64.pow(count);
-        number = number.and_then(|n| n.checked_mul(shift)?.checked_add(digits(word, count)));
+        number = number.and_then(|n| n.checked_mul(power(count))?.checked_add(digits(word, count)));
         at += count as usize;
         if count < 8 {
             return (number, at);
@@ -137,6 +188,7 @@ pub(super) fn number_end(bytes: &[u8], at: usize) -> Result<(usize, bool), usize
 
 #[cfg(test)]
 mod tests {
+    use super::super::words::Window;
     use super::*;
 
     fn small(text: &str) -> (i64, u8, bool) {
@@ -144,6 +196,8 @@ mod tests {
             let bytes = format!("{text}{rest}");
             let (taken, end) = take_number(bytes.as_bytes(), 0).expect(&bytes);
             assert_eq!(end, text.len(), "{bytes}");
+            assert_eq!(skip_number(bytes.as_bytes(), 0), Some(end), "{bytes}");
+            assert_eq!(take_number(&Window::new(bytes.as_bytes()), 0), Some((taken, end)), "{bytes}");
             let Taken::Small { mantissa, scale, zero_end } = taken else { panic!("{bytes}: {taken:?}") };
             if rest.len() > 8 {
                 return (mantissa, scale, zero_end);
@@ -173,6 +227,7 @@ mod tests {
     fn wide_numbers_are_told() {
         for text in ["9223372036854775808", "0.0000000000000000001", "1234567890123456789012345678901234"] {
             assert_eq!(take_number(text.as_bytes(), 0), Some((Taken::Wide, text.len())), "{text}");
+            assert_eq!(skip_number(text.as_bytes(), 0), Some(text.len()), "{text}");
         }
     }
 
@@ -192,6 +247,7 @@ mod tests {
             "12345678901234567890123456789012345",
         ] {
             assert_eq!(take_number(text.as_bytes(), 0), None, "{text}");
+            assert_eq!(skip_number(text.as_bytes(), 0), None, "{text}");
         }
     }
 

@@ -1,14 +1,14 @@
 //! Texts between quotes: where they end, and what their escapes stand for.
 
-use super::words::{before_first, beyond_ascii, load8, text_ends};
+use super::words::{Window, Words, before_first, beyond_ascii, load8, text_ends};
 
 /// Where the text that starts at `at` ends, if it has no escape: the position of its quote, and whether all is ASCII.
 /// `None` on a backslash, a control character or a missing quote.
 #[inline(always)]
-pub(crate) fn plain_text_end(bytes: &[u8], mut at: usize) -> Option<(usize, bool)> {
+pub(crate) fn plain_text_end(payload: &Window<'_>, mut at: usize) -> Option<(usize, bool)> {
     let mut beyond = 0;
     loop {
-        let word = load8(bytes, at);
+        let word = payload.word(at);
         let ends = text_ends(word);
         if ends == 0 {
             beyond |= beyond_ascii(word);
@@ -19,7 +19,7 @@ pub(crate) fn plain_text_end(bytes: &[u8], mut at: usize) -> Option<(usize, bool
         let before = (ends & ends.wrapping_neg()) - 1;
         beyond |= beyond_ascii(word) & before;
         let end = at + before_first(ends) as usize;
-        return (bytes.get(end) == Some(&b'"')).then_some((end, beyond == 0));
+        return (payload.bytes.get(end) == Some(&b'"')).then_some((end, beyond == 0));
     }
 }
 

@@ -33,6 +33,64 @@ pub(crate) fn load16(bytes: &[u8], at: usize) -> Option<u128> {
     bytes.get(at..)?.first_chunk::<16>().map(|word| u128::from_le_bytes(*word))
 }
 
+/// Bytes that can be loaded eight at a time, zeros behind their end.
+pub(crate) trait Words {
+    /// The eight bytes from `at`, the first in the lowest position.
+    fn word(&self, at: usize) -> u64;
+}
+
+impl Words for [u8] {
+    #[inline(always)]
+    fn word(&self, at: usize) -> u64 {
+        load8(self, at)
+    }
+}
+
+/// A payload with its last sixteen bytes at hand, so that loads near its end cost no more than others.
+#[derive(Clone, Copy)]
+pub(crate) struct Window<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// The last sixteen bytes, the very last one in the highest position; of shorter payloads, zeros before them.
+    last: u128,
+}
+
+impl<'a> Window<'a> {
+    #[inline(always)]
+    pub(crate) fn new(bytes: &'a [u8]) -> Self {
+        let last = match bytes.last_chunk::<16>() {
+            Some(last) => u128::from_le_bytes(*last),
+            None => bytes.iter().fold(0, |word, byte| (word >> 8) | (u128::from(*byte) << 120)),
+        };
+        Self { bytes, last }
+    }
+
+    /// The sixteen bytes from `at`; beyond the end they are zero.
+    #[inline(always)]
+    pub(crate) fn load16(&self, at: usize) -> u128 {
+        match load16(self.bytes, at) {
+            Some(word) => word,
+            None => self.tail(at),
+        }
+    }
+
+    /// What is left from `at`, of which there are fewer than sixteen bytes.
+    #[inline(always)]
+    fn tail(&self, at: usize) -> u128 {
+        let left = self.bytes.len().saturating_sub(at);
+        if left == 0 { 0 } else { self.last >> (8 * (16 - left.min(16))) }
+    }
+}
+
+impl Words for Window<'_> {
+    #[inline(always)]
+    fn word(&self, at: usize) -> u64 {
+        match self.bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+            Some(word) => u64::from_le_bytes(*word),
+            None => self.tail(at) as u64,
+        }
+    }
+}
+
 /// The high bit of every byte that is not `0`..=`9`.
 #[inline(always)]
 pub(super) fn non_digits(word: u64) -> u64 {
@@ -86,6 +144,24 @@ mod tests {
         assert_eq!(load8(bytes, 10), 0);
         assert_eq!(load8(bytes, 11), 0);
         assert_eq!(load8(b"abc", 1).to_le_bytes(), *b"bc\0\0\0\0\0\0");
+    }
+
+    #[test]
+    fn windows_load_what_is_there() {
+        let all: Vec<u8> = (1..60).collect();
+        for length in 0..all.len() {
+            let bytes = &all[..length];
+            let window = Window::new(bytes);
+            for at in 0..length + 20 {
+                let mut expected = [0; 16];
+                let rest = bytes.get(at..).unwrap_or_default();
+                let count = rest.len().min(16);
+                expected[..count].copy_from_slice(&rest[..count]);
+                assert_eq!(window.load16(at).to_le_bytes(), expected, "{length} {at}");
+                assert_eq!(window.word(at).to_le_bytes(), expected[..8], "{length} {at}");
+                assert_eq!(load8(bytes, at).to_le_bytes(), expected[..8], "{length} {at}");
+            }
+        }
     }
 
     #[test]

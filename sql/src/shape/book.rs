@@ -58,13 +58,9 @@ impl Shapes {
     /// Reads a payload by one of the shapes into a row of at least [`max_width`](Self::max_width) cells.
     #[inline]
     pub(crate) fn read(&mut self, payload: &[u8], row: &mut [Cell]) -> Option<(&Shape, Width)> {
-        let attempts = if self.patience == 0 { FEW_ATTEMPTS } else { MAX_SHAPES };
-        let places = &mut self.places;
-        let tried = self.shapes.iter().take(attempts).enumerate();
-        let found = tried.filter_map(|(index, shape)| Some((index, shape.read(payload, row, places)?))).next();
-        let Some((found, width)) = found else {
-            self.patience = self.patience.saturating_sub(1);
-            return None;
+        let (found, width) = match self.shapes.first()?.read(payload, row, &mut self.places) {
+            Some(width) => (0, width),
+            None => self.read_by_another(payload, row)?,
         };
         self.patience = (self.patience + 4).min(MAX_PATIENCE);
         self.hits += 1;
@@ -72,9 +68,22 @@ impl Shapes {
             self.hits = 0;
             self.credit = (self.credit + 1).min(MAX_CREDIT);
         }
-        let place = found.saturating_sub(1);
-        self.shapes.swap(found, place);
-        self.shapes.get(place).map(|shape| (shape, width))
+        self.shapes.get(found).map(|shape| (shape, width))
+    }
+
+    /// The same when it is not the first shape's: the place of the shape and the width.
+    #[inline(never)]
+    fn read_by_another(&mut self, payload: &[u8], row: &mut [Cell]) -> Option<(usize, Width)> {
+        let attempts = if self.patience == 0 { FEW_ATTEMPTS } else { MAX_SHAPES };
+        let places = &mut self.places;
+        let tried = self.shapes.iter().take(attempts).enumerate().skip(1);
+        let found = tried.filter_map(|(index, shape)| Some((index, shape.read(payload, row, places)?))).next();
+        let Some((found, width)) = found else {
+            self.patience = self.patience.saturating_sub(1);
+            return None;
+        };
+        self.shapes.swap(found, found - 1);
+        Some((found - 1, width))
     }
 
     /// Tells of a payload without duplicate members that the general path accepted.

@@ -1,6 +1,6 @@
 //! Comparing literal bytes, sixteen at a time.
 
-use crate::scan::load16;
+use crate::scan::{Window, load16};
 
 /// Bytes that must stand at a place.
 #[derive(Debug)]
@@ -29,26 +29,27 @@ impl Literal {
 
     /// Whether it stands at `at`.
     #[inline(always)]
-    pub(super) fn stands_at(&self, payload: &[u8], at: usize) -> bool {
-        let Some(head) = load16(payload, at) else { return self.stands_near_end(payload, at) };
-        if (head ^ self.head) & self.mask != 0 {
+    pub(super) fn stands_at(&self, payload: &Window<'_>, at: usize) -> bool {
+        // Behind the end of the payload zeros are compared, which no JSON has.
+        if (payload.load16(at) ^ self.head) & self.mask != 0 {
             return false;
         }
         let length = self.bytes.len();
-        length <= 16
-            || (load16(payload, at + length - 16) == Some(self.last)
-                && (length <= 32 || payload.get(at..at + length) == Some(&*self.bytes)))
+        length <= 16 || self.goes_on_at(payload, at)
     }
 
-    #[inline(never)]
-    fn stands_near_end(&self, payload: &[u8], at: usize) -> bool {
-        payload.get(at..at + self.bytes.len()) == Some(&*self.bytes)
+    /// Whether the bytes behind the first sixteen stand there.
+    #[inline(always)]
+    fn goes_on_at(&self, payload: &Window<'_>, at: usize) -> bool {
+        let length = self.bytes.len();
+        payload.load16(at + length - 16) == self.last
+            && (length <= 32 || payload.bytes.get(at..at + length) == Some(&*self.bytes))
     }
 
     /// Whether it is all that is left from `at`.
     #[inline(always)]
-    pub(super) fn ends_at(&self, payload: &[u8], at: usize) -> bool {
-        payload.get(at..) == Some(&*self.bytes)
+    pub(super) fn ends_at(&self, payload: &Window<'_>, at: usize) -> bool {
+        at + self.bytes.len() == payload.bytes.len() && self.stands_at(payload, at)
     }
 }
 
@@ -63,16 +64,16 @@ mod tests {
             let literal = Literal::new(&text);
             for slack in [0, 1, 15, 16, 40] {
                 let mut payload = [b"ab".as_slice(), &text, &vec![b'z'; slack]].concat();
-                assert!(literal.stands_at(&payload, 2), "{length} {slack}");
-                assert_eq!(literal.ends_at(&payload, 2), slack == 0);
+                assert!(literal.stands_at(&Window::new(&payload), 2), "{length} {slack}");
+                assert_eq!(literal.ends_at(&Window::new(&payload), 2), slack == 0);
                 for at in 2..2 + length {
                     payload[at] ^= 1;
-                    assert!(!literal.stands_at(&payload, 2), "{length} {slack} {at}");
+                    assert!(!literal.stands_at(&Window::new(&payload), 2), "{length} {slack} {at}");
                     payload[at] ^= 1;
                 }
                 if length > 0 {
                     payload.truncate(1 + length);
-                    assert!(!literal.stands_at(&payload, 2));
+                    assert!(!literal.stands_at(&Window::new(&payload), 2));
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Reading a payload by its shape.
 
 use super::literal::Literal;
-use crate::scan::{Taken, plain_text_end, take_number};
+use crate::scan::{Taken, Window, plain_text_end, skip_number, take_number};
 use crate::shred::{Cell, Tag};
 
 /// Not wanted.
@@ -62,6 +62,7 @@ impl Shape {
     /// for a cell. `None`: it does not have this shape, and the cells are of no use. `places` is scratch.
     #[inline]
     pub(crate) fn read(&self, payload: &[u8], row: &mut [Cell], places: &mut Vec<u32>) -> Option<Width> {
+        let payload = &Window::new(payload);
         let mut at = 0;
         let mut width = Width::Small;
         places.clear();
@@ -73,6 +74,10 @@ impl Shape {
                 places.push(at as u32);
             }
             at += step.literal.len();
+            if step.cells == [NOWHERE; 2] {
+                at = skip_leaf(step.leaf, payload, at)?;
+                continue;
+            }
             let (cell, end) = read_leaf(step.leaf, payload, at)?;
             at = end;
             if cell.tag == Tag::WideNumber {
@@ -112,7 +117,7 @@ impl Shape {
 
 /// A leaf's cell and the position after it.
 #[inline(always)]
-fn read_leaf(leaf: Leaf, payload: &[u8], at: usize) -> Option<(Cell, usize)> {
+fn read_leaf(leaf: Leaf, payload: &Window<'_>, at: usize) -> Option<(Cell, usize)> {
     match leaf {
         Leaf::Number => {
             let (taken, end) = take_number(payload, at)?;
@@ -123,19 +128,41 @@ fn read_leaf(leaf: Leaf, payload: &[u8], at: usize) -> Option<(Cell, usize)> {
             Some((cell, end))
         }
         Leaf::Text => {
-            let (end, ascii) = plain_text_end(payload, at)?;
-            if !ascii && simdutf8::basic::from_utf8(payload.get(at..end)?).is_err() {
-                return None;
-            }
+            let end = text_end(payload, at)?;
             Some((Cell::span(Tag::String, at as u32, end as u32), end))
         }
         Leaf::Bool => {
-            let (tag, length) = match payload.get(at..at + 4)? {
-                b"true" => (Tag::True, 4),
-                b"fals" if payload.get(at + 4) == Some(&b'e') => (Tag::False, 5),
-                _ => return None,
-            };
-            Some((Cell { tag, ..Cell::default() }, at + length))
+            let (value, end) = take_bool(payload, at)?;
+            let tag = if value { Tag::True } else { Tag::False };
+            Some((Cell { tag, ..Cell::default() }, end))
         }
+    }
+}
+
+/// The position after a leaf that nothing asks for; it has to be right all the same.
+#[inline(always)]
+fn skip_leaf(leaf: Leaf, payload: &Window<'_>, at: usize) -> Option<usize> {
+    match leaf {
+        Leaf::Number => skip_number(payload, at),
+        Leaf::Text => text_end(payload, at),
+        Leaf::Bool => take_bool(payload, at).map(|(_, end)| end),
+    }
+}
+
+#[inline(always)]
+fn text_end(payload: &Window<'_>, at: usize) -> Option<usize> {
+    let (end, ascii) = plain_text_end(payload, at)?;
+    if !ascii && simdutf8::basic::from_utf8(payload.bytes.get(at..end)?).is_err() {
+        return None;
+    }
+    Some(end)
+}
+
+#[inline(always)]
+fn take_bool(payload: &Window<'_>, at: usize) -> Option<(bool, usize)> {
+    match payload.bytes.get(at..at + 4)? {
+        b"true" => Some((true, at + 4)),
+        b"fals" if payload.bytes.get(at + 4) == Some(&b'e') => Some((false, at + 5)),
+        _ => None,
     }
 }

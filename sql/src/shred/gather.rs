@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     BooleanArray, BooleanBufferBuilder, BooleanBuilder, Decimal128Array, NullBufferBuilder, StringArray, StringBuilder,
+    UInt8Array,
 };
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::DataType;
@@ -251,9 +252,23 @@ impl RawNumbers {
         (shifted.collect(), nulls)
     }
 
-    /// Each row's own scale; `None` if all have the same.
-    pub(crate) fn own_scales(&self) -> Option<&[u8]> {
-        (self.min_scale < self.max_scale).then_some(self.scales.as_slice())
+    /// Each row's own scale.
+    pub(crate) fn own_scales(&self) -> UInt8Array {
+        UInt8Array::new(self.scales.as_slice().to_vec().into(), None)
+    }
+
+    /// Mantissa and scale of each row that has a number.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Option<(i64, u8)>> {
+        let nulls = self.nulls();
+        self.mantissas.iter().zip(&self.scales).enumerate().map(move |(row, (mantissa, scale))| {
+            let missing = nulls.as_ref().is_some_and(|nulls| nulls.is_null(row));
+            (!missing).then_some((*mantissa, *scale))
+        })
+    }
+
+    /// Which rows have a number; `None` if all have.
+    pub(crate) fn nulls(&self) -> Option<NullBuffer> {
+        self.missing.finish_cloned()
     }
 
     /// The numbers as a column.

@@ -17,7 +17,7 @@ use crate::decimal::Decimal;
 use crate::scan::{NodeKind, ScanError, Tape, scan};
 use crate::shape::{Assignment, Shapes, Width};
 
-pub(crate) use cell::{Cell, Tag, cell_of, cell_value};
+pub(crate) use cell::{Cell, Tag, cell_of, cell_value, small_value};
 pub(crate) use gather::{Payloads, RawNumbers, power_bits};
 
 use gather::Cells;

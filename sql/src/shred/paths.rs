@@ -6,13 +6,13 @@ use crate::scan::Tape;
 use crate::shape::Assignment;
 
 /// Paths by number.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Paths {
     nodes: Vec<PathNode>,
     all: Vec<Vec<Arc<str>>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct PathNode {
     slot: Option<u16>,
     children: Vec<(Arc<str>, usize)>,
@@ -50,6 +50,11 @@ impl Paths {
         node.children.push((Arc::clone(name), new));
         self.nodes.push(PathNode::default());
         new
+    }
+
+    /// A path as rules write it.
+    pub(crate) fn name(&self, slot: u16) -> String {
+        self.all.get(usize::from(slot)).map(|path| path.join(".")).unwrap_or_default()
     }
 
     /// How many there are.

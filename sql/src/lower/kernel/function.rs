@@ -1,0 +1,169 @@
+//! Functions of the language over arrays.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanBuilder, StringBuilder};
+use arrow::datatypes::DataType;
+use datafusion_common::{Result, ScalarValue};
+use datafusion_expr::ColumnarValue;
+
+use super::text::{BooleanReader, TextReader};
+use super::{Kernel, NumberBuilder, NumberReader, number_type, wrong_type};
+use crate::lower::calls::{Args, Body, Call, MAX_ARGS, Param, Returns};
+use crate::value::{MAX_TEXT, Value};
+
+/// A function by its entry.
+#[derive(Debug)]
+pub(in crate::lower) struct Function(pub(in crate::lower) &'static Call);
+
+impl Kernel for Function {
+    fn name(&self) -> String {
+        self.0.name.to_owned()
+    }
+
+    fn returns(&self) -> DataType {
+        match self.0.body {
+            Body::Part(_) | Body::Text(_) | Body::Values(_, Returns::Text) => DataType::Utf8,
+            Body::Boolean(_) => DataType::Boolean,
+            Body::Whole(_) | Body::Values(_, Returns::Number) => number_type(),
+        }
+    }
+
+    fn run(&self, args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
+        if let Body::Values(function, returns) = self.0.body {
+            let Some(args) = args.iter().map(ValueReader::new).collect::<Option<Vec<_>>>() else {
+                return wrong_type(self);
+            };
+            return Ok(with_values(function, returns, &args, rows));
+        }
+        let params = self.0.params.iter().zip(args);
+        let Some(args) = params.map(|(param, arg)| ArgReader::new(*param, arg)).collect::<Option<Vec<_>>>() else {
+            return wrong_type(self);
+        };
+        Ok(match self.0.body {
+            Body::Part(function) => {
+                let mut results = StringBuilder::with_capacity(rows, rows * 8);
+                (0..rows).for_each(|row| results.append_option(read(&args, row).and_then(|args| function(&args))));
+                Arc::new(results.finish())
+            }
+            Body::Text(function) => {
+                let mut results = StringBuilder::with_capacity(rows, rows * 8);
+                let mut text = String::new();
+                for row in 0..rows {
+                    text.clear();
+                    let done = read(&args, row).and_then(|args| function(&args, &mut text));
+                    results.append_option(done.filter(|()| text.len() <= MAX_TEXT).map(|()| text.as_str()));
+                }
+                Arc::new(results.finish())
+            }
+            Body::Boolean(function) => {
+                let mut results = BooleanBuilder::with_capacity(rows);
+                (0..rows).for_each(|row| results.append_option(read(&args, row).and_then(|args| function(&args))));
+                Arc::new(results.finish())
+            }
+            Body::Whole(function) => {
+                let mut results = NumberBuilder::with_capacity(rows);
+                for row in 0..rows {
+                    match read(&args, row).and_then(|args| function(&args)) {
+                        Some(whole) => results.push(&Value::Int(whole)),
+                        None => results.push_null(),
+                    }
+                }
+                results.finish()
+            }
+            Body::Values(..) => return wrong_type(self),
+        })
+    }
+}
+
+/// An argument of a function on texts.
+enum ArgReader<'a> {
+    Text(TextReader<'a>),
+    Position(NumberReader<'a>),
+    /// The same position in all rows.
+    At(i64),
+}
+
+impl<'a> ArgReader<'a> {
+    fn new(param: Param, arg: &'a ColumnarValue) -> Option<Self> {
+        match param {
+            Param::Text => TextReader::new(arg).map(Self::Text),
+            Param::Position => Some(match NumberReader::new(arg)? {
+                NumberReader::All(value) => match value.to_position() {
+                    Some(position) => Self::At(position),
+                    None => Self::Position(NumberReader::All(value)),
+                },
+                each => Self::Position(each),
+            }),
+        }
+    }
+}
+
+/// The arguments of a row, if all are there.
+#[inline]
+fn read<'a>(args: &[ArgReader<'a>], row: usize) -> Option<Args<'a>> {
+    let mut all = Args { texts: [""; MAX_ARGS], positions: [i64::MAX; MAX_ARGS] };
+    let places = all.texts.iter_mut().zip(&mut all.positions);
+    for (arg, (text, position)) in args.iter().zip(places) {
+        match arg {
+            ArgReader::Text(texts) => *text = texts.get(row)?,
+            ArgReader::Position(numbers) => *position = numbers.get(row).to_position()?,
+            ArgReader::At(at) => *position = *at,
+        }
+    }
+    Some(all)
+}
+
+/// An argument as values.
+enum ValueReader<'a> {
+    Text(TextReader<'a>),
+    Number(NumberReader<'a>),
+    Boolean(BooleanReader<'a>),
+    All(Value),
+}
+
+impl<'a> ValueReader<'a> {
+    fn new(arg: &'a ColumnarValue) -> Option<Self> {
+        if let ColumnarValue::Scalar(ScalarValue::Utf8(text)) = arg {
+            return Some(Self::All(text.as_deref().into()));
+        }
+        TextReader::new(arg)
+            .map(Self::Text)
+            .or_else(|| NumberReader::new(arg).map(Self::Number))
+            .or_else(|| BooleanReader::new(arg).map(Self::Boolean))
+    }
+
+    fn get(&self, row: usize) -> Value {
+        match self {
+            Self::Text(texts) => texts.get(row).into(),
+            Self::Number(numbers) => numbers.get(row),
+            Self::Boolean(values) => values.get(row).into(),
+            Self::All(value) => value.clone(),
+        }
+    }
+}
+
+fn with_values(function: fn(&[Value]) -> Value, returns: Returns, args: &[ValueReader<'_>], rows: usize) -> ArrayRef {
+    let mut values: [Value; MAX_ARGS] = Default::default();
+    let mut call = |row: usize| {
+        values.iter_mut().zip(args).for_each(|(value, arg)| *value = arg.get(row));
+        function(values.get(..args.len()).unwrap_or_default())
+    };
+    match returns {
+        Returns::Text => {
+            let mut results = StringBuilder::with_capacity(rows, rows * 8);
+            for row in 0..rows {
+                match call(row) {
+                    Value::String(text) => results.append_value(text),
+                    _ => results.append_null(),
+                }
+            }
+            Arc::new(results.finish())
+        }
+        Returns::Number => {
+            let mut results = NumberBuilder::with_capacity(rows);
+            (0..rows).for_each(|row| results.push(&call(row)));
+            results.finish()
+        }
+    }
+}
