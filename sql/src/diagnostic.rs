@@ -97,36 +97,38 @@ impl Diagnostic {
 
     /// The form for scripts.
     pub fn to_json(&self, file: &str, text: &str) -> DiagnosticJson {
+        let label = |(span, label): &(Span, String)| LabelJson {
+            start: position(text, span.start),
+            end: position(text, span.end),
+            message: label.clone(),
+        };
         DiagnosticJson {
-            severity: self.severity,
-            code: self.code,
             file: file.to_owned(),
             start: position(text, self.span.start),
             end: position(text, self.span.end),
+            severity: self.severity,
+            code: self.code,
             message: self.message.clone(),
             help: self.help.clone(),
-            labels: self
-                .labels
-                .iter()
-                .map(|(span, label)| LabelJson { start: position(text, span.start), message: label.clone() })
-                .collect(),
+            labels: self.labels.iter().map(label).collect(),
         }
     }
 }
 
-/// A diagnostic as JSON.
+/// A diagnostic as JSON. The shape is described in `docs/diagnostics.md`; editors rely on it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DiagnosticJson {
+    /// The file.
+    pub file: String,
+    /// Where it starts: `line` and `column`.
+    #[serde(flatten)]
+    pub start: Position,
+    /// One past its end.
+    pub end: Position,
     /// `error` or `warning`.
     pub severity: Severity,
     /// The stable word.
     pub code: &'static str,
-    /// The file.
-    pub file: String,
-    /// Where it starts.
-    pub start: Position,
-    /// One past its end.
-    pub end: Position,
     /// What is wrong.
     pub message: String,
     /// What to do.
@@ -140,8 +142,11 @@ pub struct DiagnosticJson {
 /// Another place of a diagnostic as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LabelJson {
-    /// Where.
+    /// Where it starts: `line` and `column`.
+    #[serde(flatten)]
     pub start: Position,
+    /// One past its end.
+    pub end: Position,
     /// What is there.
     pub message: String,
 }
@@ -289,8 +294,11 @@ mod tests {
         assert!(coloured.contains('\u{1b}'));
         assert_eq!(diagnostic.one_line("x.sql", text), "x.sql:2:12: error: unexpected `WHER` (write WHERE)");
         let json = serde_json::to_value(diagnostic.to_json("x.sql", text)).unwrap();
-        assert_eq!(json["start"], serde_json::json!({"line": 2, "column": 12}));
-        assert_eq!(json["severity"], "error");
+        let expected = serde_json::json!({
+            "file": "x.sql", "line": 2, "column": 12, "end": {"line": 2, "column": 16}, "severity": "error",
+            "code": "syntax", "message": "unexpected `WHER`", "help": "write WHERE",
+        });
+        assert_eq!(json, expected);
     }
 
     #[test]

@@ -33,3 +33,10 @@ fn aws_documents() {
 fn native_rules() {
     check(include_str!("vectors/native.jsonl"), 134);
 }
+
+/// Every function and operator with every kind of value, numbers at the edge, statements that are refused.
+#[test]
+fn edges() {
+    let text = include_str!("vectors/edges.jsonl");
+    check(text, text.lines().count());
+}

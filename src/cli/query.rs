@@ -67,10 +67,53 @@ impl Query {
 
 fn print_table(answer: &[u8]) -> anyhow::Result<()> {
     let result: hedgerow_connectors::http::client::SqlResult = serde_json::from_slice(answer)?;
-    let head: Vec<String> = result.columns.iter().map(|column| column.name.clone()).collect();
+    let head: Vec<String> = result.columns.iter().map(|column| plain(&column.name)).collect();
     let rows: Vec<Vec<String>> = result.rows.iter().map(|row| row.iter().map(table::cell).collect()).collect();
     print!("{}", table::render(&head, &rows));
     let noun = if rows.len() == 1 { "row" } else { "rows" };
     println!("({} {noun}{})", rows.len(), if result.truncated { ", cut at query.max_rows" } else { "" });
     Ok(())
+}
+
+/// The name of a column as its query spelt it: DataFusion calls `1 + n` by the types of its literals, `Int64(1) + n`.
+fn plain(name: &str) -> String {
+    const NUMBERS: [&str; 4] = ["Int64(", "UInt64(", "Float64(", "Boolean("];
+    const TEXT: &str = "Utf8(\"";
+    let mut out = String::new();
+    let mut rest = name;
+    while let Some(next) = rest.chars().next() {
+        // Inside a longer word these letters are a name.
+        let starts = !out.ends_with(|last: char| last.is_alphanumeric() || last == '_');
+        let number = NUMBERS.iter().find_map(|prefix| rest.strip_prefix(prefix)?.split_once(')'));
+        let text = rest.strip_prefix(TEXT).and_then(|text| text.split_once("\")"));
+        if let (true, Some((value, after))) = (starts, number) {
+            out.push_str(value);
+            rest = after;
+        } else if let (true, Some((value, after))) = (starts, text) {
+            out.push_str(&format!("'{value}'"));
+            rest = after;
+        } else {
+            out.push(next);
+            rest = rest.get(next.len_utf8()..).unwrap_or_default();
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn names_of_columns_are_as_they_were_written() {
+        for (name, expected) in [
+            ("Int64(1) + Int64(2)", "1 + 2"),
+            ("concat(Utf8(\"a)\"),x)", "concat('a)',x)"),
+            ("myInt64(1)", "myInt64(1)"),
+            ("count(*)", "count(*)"),
+            ("é * Float64(1.5)", "é * 1.5"),
+        ] {
+            assert_eq!(plain(name), expected);
+        }
+    }
 }

@@ -4,38 +4,15 @@ use std::sync::Arc;
 
 use crate::ast::{Dialect, Span, Template};
 use crate::diagnostic::Diagnostic;
-use crate::parse::{Json, JsonKind, Member, template_parts};
+use crate::parse::{Extract, Json, JsonKind, Member, template_parts};
 use crate::rule::{Action, ItemTarget, KeyTemplate, Target};
 use crate::suggest;
+use crate::topic::TopicFilter;
+
+use super::action_table;
 
 /// Actions that are carried out.
 const SUPPORTED: [&str; 4] = ["dynamoDB", "dynamoDBv2", "firehose", "republish"];
-
-/// Actions that AWS has besides.
-const OTHERS: [&str; 22] = [
-    "cloudwatchAlarm",
-    "cloudwatchLogs",
-    "cloudwatchMetric",
-    "elasticsearch",
-    "http",
-    "iotAnalytics",
-    "iotEvents",
-    "iotSiteWise",
-    "kafka",
-    "kinesis",
-    "lambda",
-    "location",
-    "openSearch",
-    "s3",
-    "salesforce",
-    "sns",
-    "sqs",
-    "stepFunctions",
-    "timestream",
-    "cloudwatchalarm",
-    "opensearch",
-    "stepfunctions",
-];
 
 /// Collects what is wrong with a document.
 pub(super) struct Reader {
@@ -71,7 +48,13 @@ impl Reader {
 }
 
 /// One action object: `{"name": {parameters}}`.
-pub(super) fn action(json: &Json, dialect: Dialect, variables: &[Arc<str>], reader: &mut Reader) -> Option<Action> {
+pub(super) fn action(
+    json: &Json,
+    dialect: Dialect,
+    filter: Option<&TopicFilter>,
+    variables: &[Arc<str>],
+    reader: &mut Reader,
+) -> Option<Action> {
     let JsonKind::Object(members) = &json.kind else {
         reader.expected("actions", "an array of objects", json);
         return None;
@@ -91,16 +74,13 @@ pub(super) fn action(json: &Json, dialect: Dialect, variables: &[Arc<str>], read
         reader.error("action", second.name_span, message, Some(help));
     }
     let name = first.name.as_str();
-    if !SUPPORTED.contains(&name) {
+    let others = action_table::of(name);
+    if !SUPPORTED.contains(&name) && others.is_none() {
         let supported = SUPPORTED.join(", ");
-        let (message, help) = if OTHERS.contains(&name) {
-            (format!("the action `{name}` is not available in this version"), format!("available: {supported}"))
-        } else {
-            let near = suggest::nearest(name, SUPPORTED.iter().chain(&OTHERS).copied());
-            let help = near.map(|near| format!("did you mean `{near}`? available: {supported}"));
-            (format!("there is no action `{name}`"), help.unwrap_or_else(|| format!("available: {supported}")))
-        };
-        reader.error("action", first.name_span, message, Some(help));
+        let near = suggest::nearest(name, SUPPORTED.into_iter().chain(action_table::all()));
+        let help = near.map(|near| format!("did you mean `{near}`? available: {supported}"));
+        let help = help.unwrap_or_else(|| format!("available: {supported}"));
+        reader.error("action", first.name_span, format!("there is no action `{name}`"), Some(help));
         return None;
     }
     let JsonKind::Object(parameters) = &first.value.kind else {
@@ -108,7 +88,14 @@ pub(super) fn action(json: &Json, dialect: Dialect, variables: &[Arc<str>], read
         return None;
     };
     let mut parameters =
-        Parameters { action: name, members: parameters, head: first.name_span, dialect, variables, reader };
+        Parameters { action: name, members: parameters, head: first.name_span, filter, dialect, variables, reader };
+    if let Some(others) = others {
+        parameters.check(others);
+        let message = format!("the action `{name}` is not available in this version");
+        let help = format!("{}; available: {}", action_table::instead(name), SUPPORTED.join(", "));
+        parameters.reader.error("not-available", first.name_span, message, Some(help));
+        return None;
+    }
     let target = match name {
         "dynamoDB" => parameters.dynamo(),
         "dynamoDBv2" => parameters.dynamo_v2(),
@@ -120,21 +107,24 @@ pub(super) fn action(json: &Json, dialect: Dialect, variables: &[Arc<str>], read
 }
 
 fn is_action(name: &str) -> bool {
-    SUPPORTED.contains(&name) || OTHERS.contains(&name)
+    SUPPORTED.contains(&name) || action_table::of(name).is_some()
 }
 
-struct Parameters<'a> {
-    action: &'a str,
-    members: &'a [Member],
+/// The parameters of one action.
+pub(super) struct Parameters<'a> {
+    pub action: &'a str,
+    pub members: &'a [Member],
     /// The action's name in the document.
-    head: Span,
-    dialect: Dialect,
+    pub head: Span,
+    /// The rule's topic filter.
+    pub filter: Option<&'a TopicFilter>,
+    pub dialect: Dialect,
     variables: &'a [Arc<str>],
-    reader: &'a mut Reader,
+    pub reader: &'a mut Reader,
 }
 
 impl<'a> Parameters<'a> {
-    fn get(&self, name: &str) -> Option<&'a Json> {
+    pub(super) fn get(&self, name: &str) -> Option<&'a Json> {
         self.members.iter().find(|member| member.name == name).map(|member| &member.value)
     }
 
@@ -191,11 +181,15 @@ impl<'a> Parameters<'a> {
             self.reader.expected(name, "a text", value);
             return None;
         };
+        Some(self.read_template(extract))
+    }
+
+    pub(super) fn read_template(&mut self, extract: &Extract) -> Template {
         let mut found = Vec::new();
         let mut template = template_parts(&extract.text, self.dialect, Some(self.variables), &mut found);
         self.reader.out.extend(found.into_iter().map(|diagnostic| diagnostic.mapped(|span| extract.span(span))));
         template.map_spans(&|span| extract.span(span));
-        Some(template)
+        template
     }
 
     /// One of a few words.
@@ -204,16 +198,23 @@ impl<'a> Parameters<'a> {
         match &value.kind {
             JsonKind::String(text) if words.contains(&text.text.as_str()) => Some(text.text.clone()),
             JsonKind::String(text) => {
-                let near = suggest::did_you_mean(&text.text, words.iter().copied());
-                let help = near.unwrap_or_else(|| format!("write one of {}", words.join(", ")));
-                let message = format!("\"{name}\" cannot be `{}`", text.text);
-                self.reader.error("parameter", value.span, message, Some(help));
+                self.one_of(name, value, &text.text, words);
                 None
             }
             _ => {
                 self.reader.expected(name, "a text", value);
                 None
             }
+        }
+    }
+
+    /// Reports a text that is none of a few words.
+    pub(super) fn one_of(&mut self, name: &str, value: &Json, text: &str, words: &[&str]) {
+        if !words.contains(&text) {
+            let near = suggest::did_you_mean(text, words.iter().copied());
+            let help = near.unwrap_or_else(|| format!("write one of {}", words.join(", ")));
+            let message = format!("\"{name}\" cannot be `{text}`");
+            self.reader.error("parameter", value.span, message, Some(help));
         }
     }
 

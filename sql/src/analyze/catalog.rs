@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::ast::{ExprKind, Items};
+use crate::ast::{ExprKind, Item, Items, Span};
 use crate::diagnostic::Diagnostic;
 use crate::rule::{Action, ColumnType, ItemTarget, KeyTemplate, Rule, Statement, TableDef, Target};
 use crate::suggest;
@@ -186,6 +186,7 @@ fn check_row(action: &Action, rule: &Rule, table: &TableDef, out: &mut Vec<Diagn
             _ => return,
         },
     };
+    misspelt_columns(&names, rule, table, out);
     for column in [Some(&table.hash), table.range.as_ref()].into_iter().flatten() {
         match names.iter().find(|(name, _)| *name == &**column) {
             Some((_, false)) => {}
@@ -203,6 +204,30 @@ fn check_row(action: &Action, rule: &Rule, table: &TableDef, out: &mut Vec<Diagn
                 out.push(Diagnostic::error("key", action.span, message).help(help));
             }
         }
+    }
+}
+
+/// A member that is no column, but nearly one that the row does not fill.
+fn misspelt_columns(names: &[(&str, bool)], rule: &Rule, table: &TableDef, out: &mut Vec<Diagnostic>) {
+    let columns = || table.columns.iter().map(|column| &*column.name);
+    let free = || columns().filter(|column| names.iter().all(|(name, _)| name != column));
+    for (name, _) in names.iter().filter(|(name, _)| columns().all(|column| column != *name)) {
+        let Some(near) = suggest::nearest(name, free()) else { continue };
+        let span = item_span(rule, name);
+        let message = format!("table {} has no column `{name}`: the value goes to its column _rest", table.name);
+        out.push(Diagnostic::warning("unknown-column", span, message).help(format!("did you mean `{near}`?")));
+    }
+}
+
+/// Where the rule makes the member of that name.
+fn item_span(rule: &Rule, name: &str) -> Span {
+    let of_list = |items: &[Item]| {
+        let item = items.iter().find(|item| matches!(item.alias.as_deref(), Some([first, ..]) if &**first == name));
+        item.map(|item| item.expr.span)
+    };
+    match &rule.select.items {
+        Items::List(items) => of_list(items).unwrap_or_default(),
+        Items::Value(expr) => expr.span,
     }
 }
 

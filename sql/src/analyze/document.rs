@@ -39,6 +39,9 @@ pub fn read_document(file_stem: &str, text: &str) -> Reading {
     reading
 }
 
+/// As many actions AWS allows a rule.
+const MAX_ACTIONS: usize = 10;
+
 const PAYLOAD: [&str; 6] = ["sql", "awsIotSqlVersion", "ruleDisabled", "description", "actions", "errorAction"];
 
 fn document(stem: &str, json: &Json, reader: &mut Reader) -> Option<Rule> {
@@ -124,13 +127,18 @@ fn rule(name: Arc<str>, payload: &Json, reader: &mut Reader) -> Option<Rule> {
     };
     let variables: Vec<Arc<str>> =
         select.iter().flat_map(|select: &Select| select.set.iter().map(|(name, _)| name.clone())).collect();
+    let filter = select.as_ref().and_then(|select| TopicFilter::new(&select.from.as_ref()?.0).ok());
     let mut actions = Vec::new();
     match find("actions") {
         Some(Json { kind: JsonKind::Array(items), .. }) => {
             if items.is_empty() {
                 reader.warning("no-actions", head, "the rule has no actions: its rows go nowhere");
             }
-            actions.extend(items.iter().filter_map(|item| action(item, dialect, &variables, reader)));
+            actions.extend(items.iter().filter_map(|item| action(item, dialect, filter.as_ref(), &variables, reader)));
+            if let Some(surplus) = items.get(MAX_ACTIONS) {
+                let message = format!("a rule has at most {MAX_ACTIONS} actions, and this one {}", items.len());
+                reader.error("action", surplus.span, message, Some("make two rules of it".into()));
+            }
         }
         Some(other) => reader.expected("actions", "an array of actions", other),
         None => {
@@ -138,9 +146,9 @@ fn rule(name: Arc<str>, payload: &Json, reader: &mut Reader) -> Option<Rule> {
             reader.error("document", head, "the rule has no \"actions\"".into(), Some(help));
         }
     }
-    let error_action = find("errorAction").and_then(|value| action(value, dialect, &variables, reader));
+    let error_action =
+        find("errorAction").and_then(|value| action(value, dialect, filter.as_ref(), &variables, reader));
     let select = select?;
-    let filter = select.from.as_ref().and_then(|(text, _)| TopicFilter::new(text).ok());
     let text = canonical(&name, payload);
     let mut rule = Rule { name, dialect, text, enabled, select, filter, windowed: None, actions, error_action };
     let sound = !reader.out.iter().any(Diagnostic::is_error);

@@ -1,13 +1,16 @@
 //! Tree to checked rule: which functions exist and what they take, what may stand in a windowed rule, what a rule reads,
 //! AWS documents and native files as a whole, and whether the destinations of a rule exist.
 //!
-//! It knows the function registry and the tree; it does not evaluate anything, and the catalog is a trait to it.
+//! It knows the function registry and the tree; it evaluates constants only, and the catalog is a trait to it.
 
+mod action_table;
 mod actions;
 mod calls;
 mod catalog;
 mod document;
+mod doubts;
 mod file;
+mod parameters;
 mod reads;
 mod rule;
 mod statement;

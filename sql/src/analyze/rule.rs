@@ -6,7 +6,7 @@ use crate::rule::{Rule, Target};
 use crate::topic::TopicFilter;
 
 use super::calls::{self, NO_WINDOW, Place};
-use super::window;
+use super::{doubts, window};
 
 /// Checks a rule, and takes it apart if it is windowed and nothing is wrong. `sound`: its text was without mistakes.
 pub(super) fn finish(rule: &mut Rule, sound: bool, out: &mut Vec<Diagnostic>) {
@@ -26,10 +26,14 @@ pub(super) fn finish_with(rule: &mut Rule, sound: bool, loose: bool, out: &mut V
     for action in rule.actions.iter().chain(&rule.error_action) {
         for template in action.templates() {
             template.exprs().for_each(|expr| calls::check(expr, place, out));
+            template.exprs().for_each(|expr| doubts::expr(expr, rule.dialect, out));
         }
         if let (Target::Topic { topic, .. }, false) = (&action.target, loose) {
             check_topic(topic, action.span, out);
         }
+    }
+    if !loose {
+        doubts::unused_variables(rule, out);
     }
     if sound && rule.select.window.is_some() && !out.iter().skip(before).any(Diagnostic::is_error) {
         window::take_apart(rule, out);
@@ -69,6 +73,7 @@ fn check_statement(select: &Select, dialect: Dialect, external: bool, out: &mut 
     if let Some((text, span)) = &select.from {
         check_filter(text, *span, out);
     }
+    doubts::statement(select, dialect, out);
 }
 
 fn check_grouping(select: &Select, out: &mut Vec<Diagnostic>) {

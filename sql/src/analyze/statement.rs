@@ -15,7 +15,8 @@ use super::rule::finish_with;
 /// What such a rule is called.
 const NAME: &str = "statement";
 
-/// The rule that a statement says. A bare `SELECT` gets one action: a topic, which is `template` if that is given.
+/// The rule that a statement says. A bare `SELECT` gets one action if `template` is given: a topic, which stands for any
+/// parameter of an action.
 /// Functions that ask other systems are allowed: who runs it brings the answers.
 ///
 /// # Errors
@@ -42,8 +43,11 @@ pub fn parse_rule(text: &str, dialect: Dialect, template: Option<&str>) -> Resul
         parts.map_spans(&|_| whole);
         parts
     });
-    let target =
-        Target::Topic { topic: topic.unwrap_or_else(|| Template::constant("statement")), qos: 0, retain: false };
+    let action = |topic: Template| Action {
+        kind: "into".into(),
+        target: Target::Topic { topic, qos: 0, retain: false },
+        span: whole,
+    };
     let filter = select.from.as_ref().and_then(|(text, _)| TopicFilter::new(text).ok());
     let mut rule = Rule {
         name: NAME.into(),
@@ -53,7 +57,7 @@ pub fn parse_rule(text: &str, dialect: Dialect, template: Option<&str>) -> Resul
         select,
         filter,
         windowed: None,
-        actions: vec![Action { kind: "into".into(), target, span: whole }],
+        actions: topic.map(action).into_iter().collect(),
         error_action: None,
     };
     let sound = !found.iter().any(Diagnostic::is_error);

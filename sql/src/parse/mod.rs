@@ -28,7 +28,7 @@ pub use crate::analyze::{parse_document, parse_file};
 
 pub(crate) use json::{Json, JsonKind, Member};
 pub(crate) use json_reader::read as read_json;
-pub(crate) use literal::{interval as interval_us, interval_text};
+pub(crate) use literal::{Extract, interval as interval_us, interval_text};
 pub(crate) use native::statements;
 pub(crate) use parser::Parser;
 pub use print::{print_expr, print_items, print_select, print_template};

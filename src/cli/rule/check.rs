@@ -1,5 +1,6 @@
 //! `hedgerow rule check`.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,7 +17,7 @@ pub struct Check {
     /// Rule files (.sql, .json) or folders of them
     #[arg(required = true, value_name = "FILE")]
     paths: Vec<PathBuf>,
-    /// Print the findings as JSON, for editors
+    /// Print each finding as a JSON object on a line, for editors: see docs/diagnostics.md
     #[arg(long)]
     json: bool,
 }
@@ -41,11 +42,16 @@ impl Check {
             }
             if !self.json {
                 use hedgerow_sql::diagnostic::{Style, render};
-                eprint!("{}", render(&report.diagnostics, &report.file.name, &report.file.text, Style::Plain));
+                let style = if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+                    Style::Coloured
+                } else {
+                    Style::Plain
+                };
+                eprint!("{}", render(&report.diagnostics, &report.file.name, &report.file.text, style));
             }
         }
         if good && !self.json {
-            println!("{} files are good.", files.len());
+            println!("{} {} good.", files.len(), if files.len() == 1 { "file is" } else { "files are" });
         }
         Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(1) })
     }

@@ -1,5 +1,6 @@
 //! `hedgerow rule list`, `status`, `enable` and `disable`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use anyhow::bail;
@@ -68,9 +69,16 @@ fn figures_of(rule: &RuleStatus) -> Vec<String> {
         rule.passed.to_string(),
         rule.delivered.to_string(),
         rule.failed.to_string(),
-        rule.undefined.clone(),
+        undefined(&rule.undefined),
         rule.last_error.clone().unwrap_or_default(),
     ]
+}
+
+/// Paths that were missing, with their shares in percent.
+fn undefined(shares: &str) -> String {
+    let shares: BTreeMap<String, f64> = serde_json::from_str(shares).unwrap_or_default();
+    let missing = shares.iter().filter(|(_, share)| **share > 0.0);
+    missing.map(|(path, share)| format!("{path} {:.0} %", (share * 100.0).ceil())).collect::<Vec<_>>().join(", ")
 }
 
 impl Name {

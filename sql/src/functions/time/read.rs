@@ -101,8 +101,7 @@ fn one<'t>(item: &Item, following: &[Item], text: &'t str, fields: &mut Fields) 
             let end = text.find(|character: char| !is_zone(character)).unwrap_or(text.len());
             let (name, rest) = text.split_at(end);
             let zone = match item {
-                Item::ZoneId if name == "Z" => Zone::fixed(0),
-                Item::ZoneId => Zone::parse(name),
+                Item::ZoneId => Zone::parse_id(name),
                 _ => Zone::parse_name(name),
             };
             fields.zone = Some(zone?);

@@ -51,6 +51,10 @@ fn java_letters() {
 #[test]
 fn zones() {
     read("2020-07-01 12:00 Europe/Paris", "yyyy-MM-dd HH:mm VV", Some(1_593_597_600_000));
+    read("2020-04-03 09:45:18 UTC+01:00", "yyyy-MM-dd HH:mm:ss VV", Some(1_585_903_518_000));
+    read("2020-04-03 09:45:18 GMT-0330", "yyyy-MM-dd HH:mm:ss z", Some(1_585_919_718_000));
+    read("2020-04-03 09:45:18 UTC+19:00", "yyyy-MM-dd HH:mm:ss VV", None);
+    read("2007-12-03 10:15:30.592 America/Los_Angeles", "yyyy-MM-dd HH:mm:ss.SSS z", Some(1_196_705_730_592));
     read("2020-07-01 12:00 PDT", "yyyy-MM-dd HH:mm z", Some(1_593_630_000_000));
     read("2020-07-01 12:00 GMT+8", "yyyy-MM-dd HH:mm O", Some(1_593_576_000_000));
     read("2020-07-01 12:00 GMT+08:00", "yyyy-MM-dd HH:mm OOOO", Some(1_593_576_000_000));

@@ -67,10 +67,22 @@ impl Zone {
         id.parse().ok().map(Zone::Named)
     }
 
+    /// A zone as `java.time.ZoneId` spells it: also `Z`, and an offset behind `UTC`, `GMT` or `UT`.
+    pub(super) fn parse_id(id: &str) -> Option<Zone> {
+        if id == "Z" || id == "UT" {
+            return Zone::fixed(0);
+        }
+        let offset = ["UTC", "GMT", "UT"].iter().find_map(|prefix| id.strip_prefix(prefix));
+        match offset.filter(|offset| offset.starts_with(['+', '-'])) {
+            Some(offset) => Zone::fixed(parse_offset(offset).filter(|offset_s| offset_s.abs() <= 18 * 3600)?),
+            None => Zone::parse(id),
+        }
+    }
+
     /// The zone of an abbreviation, or of a name.
     pub(super) fn parse_name(name: &str) -> Option<Zone> {
         let known = ABBREVIATIONS.iter().find(|(abbreviation, _)| *abbreviation == name);
-        known.map(|(_, zone)| Zone::Named(*zone)).or_else(|| Zone::parse(name))
+        known.map(|(_, zone)| Zone::Named(*zone)).or_else(|| Zone::parse_id(name))
     }
 
     pub(super) fn fixed(offset_s: i32) -> Option<Zone> {
