@@ -404,10 +404,10 @@ fn start_workers(
         queues.push(sender);
         let resolver = Resolver { inner: Arc::clone(inner), publishes: index == 0 };
         let evaluate = Evaluate::new(index, workers, catalog.clone(), resolver, Arc::clone(&inner.errors));
-        let mut windows = WindowState::new(Arc::clone(&inner.metrics));
+        let mut windows = WindowState::new(Arc::clone(&inner.metrics), Arc::clone(&inner.errors));
         for (name, bytes) in checkpoint.iter().flat_map(|file| &file.parts) {
             if name.starts_with("windows/") {
-                let mine = |hash: u64| hash % workers as u64 == index as u64;
+                let mine = |slot: u64| slot % workers as u64 == index as u64;
                 windows.restore(bytes, evaluate.rules(), mine).map_err(StartError::State)?;
             }
         }

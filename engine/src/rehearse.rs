@@ -7,6 +7,7 @@ use hedgerow_sql::program::{Program, RuleRows};
 use hedgerow_sql::rule::Rule;
 use hedgerow_sql::vectors::{Event, Given, Outcome, Row, reaches};
 
+use crate::errors::Errors;
 use crate::metrics::{EngineMetrics, RuleStats};
 use crate::operators::window::{Keyed, KeyedRow, WindowState};
 use crate::rows::{ActiveRule, Destination, RowBatch};
@@ -22,7 +23,7 @@ pub fn rehearse(rule: &Arc<Rule>, events: &[&Event]) -> Result<Vec<Outcome>, Str
         stats: Arc::new(RuleStats::default()),
     });
     let mut program = Program::new(std::slice::from_ref(rule));
-    let mut windows = WindowState::new(Arc::new(EngineMetrics::default()));
+    let mut windows = WindowState::new(Arc::new(EngineMetrics::default()), Arc::new(Errors::new(1)));
     let mut now: u64 = 0;
     let mut outcomes = Vec::new();
     for event in events {

@@ -4,8 +4,13 @@
 //! (epoch, offset) order, with the windows due at d closed before rows of epochs ≥ d; so a result depends neither on
 //! the number of workers nor on how epochs were cut into steps. The operator holds one capability, at its input
 //! frontier: an open window holds up no mark.
+//!
+//! A window of a rule has at most [`MAX_GROUPS`] groups. So that this, too, does not depend on the number of workers, keys
+//! fall into [`SLOTS`] by their hash, a slot belongs to one worker, and each slot has its share: a key that is new to a
+//! slot whose share is used up is refused and told of, and the groups there are go on.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use hedgerow_sql::aggregate::Accumulator;
@@ -17,9 +22,20 @@ use hedgerow_sql::program::Rows;
 use hedgerow_sql::rule::Windowed;
 use hedgerow_sql::value::{MAX_TEXT, Value};
 
+use crate::errors::{ErrorSample, Errors, excerpt};
 use crate::metrics::EngineMetrics;
 use crate::rows::{ActiveRule, Origins, RowBatch};
 use crate::step::stable_hash;
+
+/// Groups of one window of one rule, at most. It decides results, so it is no setting: the same log gives the same rows.
+pub const MAX_GROUPS: usize = 1 << 20;
+/// Parts of the keys that are counted by themselves. With more workers than this, some have no windows.
+const SLOTS: u64 = 256;
+
+/// The slot of a key.
+fn slot_of(hash: u64) -> u64 {
+    hash % SLOTS
+}
 
 /// What the operator is sent.
 pub enum Keyed {
@@ -40,7 +56,7 @@ impl Keyed {
     /// The number whose remainder is the worker.
     pub fn route(&self) -> u64 {
         match self {
-            Keyed::Row(row) => row.hash,
+            Keyed::Row(row) => slot_of(row.hash),
             Keyed::Rules { worker, .. } => *worker,
         }
     }
@@ -104,23 +120,38 @@ struct Group {
 /// The groups of one window, by key text.
 type Groups = BTreeMap<Arc<str>, Group>;
 
-/// The open windows of one rule.
+/// One window of a rule.
+#[derive(Default)]
+struct Open {
+    groups: Groups,
+    /// How many groups each slot has, where it has some.
+    slots: BTreeMap<u64, usize>,
+}
+
+/// The open windows of one rule, by their ends (µs).
 struct RuleState {
     rule: Arc<ActiveRule>,
-    /// By window end (µs), then by key text.
-    windows: BTreeMap<u64, Groups>,
+    windows: BTreeMap<u64, Open>,
 }
 
 /// The operator's state on one worker.
 pub struct WindowState {
     rules: BTreeMap<Arc<str>, RuleState>,
+    /// Groups in one slot of a window, at most.
+    slot_groups: usize,
     metrics: Arc<EngineMetrics>,
+    errors: Arc<Errors>,
 }
 
 impl WindowState {
     /// No open windows.
-    pub fn new(metrics: Arc<EngineMetrics>) -> Self {
-        Self { rules: BTreeMap::new(), metrics }
+    pub fn new(metrics: Arc<EngineMetrics>, errors: Arc<Errors>) -> Self {
+        Self::with_limit(MAX_GROUPS, metrics, errors)
+    }
+
+    /// With another limit than [`MAX_GROUPS`].
+    pub(crate) fn with_limit(groups: usize, metrics: Arc<EngineMetrics>, errors: Arc<Errors>) -> Self {
+        Self { rules: BTreeMap::new(), slot_groups: groups.div_ceil(SLOTS as usize), metrics, errors }
     }
 
     /// The next deadline, in microseconds of log time.
@@ -150,10 +181,20 @@ impl WindowState {
             .or_insert_with(|| RuleState { rule: Arc::clone(&row.rule), windows: BTreeMap::new() });
         let Window::Tumble { width_us } = windowed.window;
         let end = (row.position.0 / width_us.max(1) + 1) * width_us.max(1);
-        let group = state.windows.entry(end).or_default().entry(Arc::clone(&row.key.text)).or_insert_with(|| {
-            self.metrics.windows_open.add(1);
-            Group { key: row.key.clone(), accumulators: accumulators(windowed) }
-        });
+        let window = state.windows.entry(end).or_default();
+        let slot = slot_of(row.hash);
+        let group = match window.groups.entry(Arc::clone(&row.key.text)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if window.slots.get(&slot).is_some_and(|groups| *groups >= self.slot_groups) => {
+                refuse(&row, end, &self.errors);
+                return;
+            }
+            Entry::Vacant(new) => {
+                self.metrics.windows_open.add(1);
+                *window.slots.entry(slot).or_default() += 1;
+                new.insert(Group { key: row.key.clone(), accumulators: accumulators(windowed) })
+            }
+        };
         let mut arguments = row.arguments.iter();
         for (accumulator, aggregate) in group.accumulators.iter_mut().zip(&windowed.aggregates) {
             let argument = arguments.next().unwrap_or(&Value::Undefined);
@@ -184,7 +225,7 @@ impl WindowState {
             while let Some(entry) = state.windows.first_entry()
                 && *entry.key() <= epoch
             {
-                due.push((*entry.key(), Arc::clone(&state.rule), entry.remove()));
+                due.push((*entry.key(), Arc::clone(&state.rule), entry.remove().groups));
             }
         }
         due.sort_by(|a, b| (a.0, &a.1.rule.name).cmp(&(b.0, &b.1.rule.name)));
@@ -201,8 +242,8 @@ impl WindowState {
             .rules
             .iter()
             .flat_map(|(name, state)| {
-                state.windows.iter().flat_map(move |(end, groups)| {
-                    groups.values().map(move |group| StoredGroup {
+                state.windows.iter().flat_map(move |(end, window)| {
+                    window.groups.values().map(move |group| StoredGroup {
                         rule: name.to_string(),
                         end: *end,
                         key: group.key.values.iter().map(StoredValue::from).collect(),
@@ -214,7 +255,7 @@ impl WindowState {
         serde_json::to_vec(&groups).unwrap_or_default()
     }
 
-    /// Takes over the groups in `bytes` that belong to this worker.
+    /// Takes over the groups in `bytes` that belong to this worker: those of its slots.
     ///
     /// # Errors
     /// When the bytes are not such a state.
@@ -228,7 +269,8 @@ impl WindowState {
             serde_json::from_slice(bytes).map_err(|error| format!("window state of the checkpoint: {error}"))?;
         for stored in groups {
             let key = GroupKey::new(stored.key.into_iter().map(StoredValue::into_value).collect::<Result<_, _>>()?);
-            if !mine(stable_hash(key.text.as_bytes())) {
+            let slot = slot_of(stable_hash(key.text.as_bytes()));
+            if !mine(slot) {
                 continue;
             }
             let Some(rule) = rules.iter().find(|active| *active.rule.name == stored.rule) else { continue };
@@ -245,7 +287,9 @@ impl WindowState {
                 .entry(Arc::clone(&rule.rule.name))
                 .or_insert_with(|| RuleState { rule: Arc::clone(rule), windows: BTreeMap::new() });
             self.metrics.windows_open.add(1);
-            state.windows.entry(stored.end).or_default().insert(Arc::clone(&key.text), Group { key, accumulators });
+            let window = state.windows.entry(stored.end).or_default();
+            *window.slots.entry(slot).or_default() += 1;
+            window.groups.insert(Arc::clone(&key.text), Group { key, accumulators });
         }
         Ok(())
     }
@@ -253,7 +297,7 @@ impl WindowState {
 
 impl RuleState {
     fn groups(&self) -> u64 {
-        self.windows.values().map(|groups| groups.len() as u64).sum()
+        self.windows.values().map(|window| window.groups.len() as u64).sum()
     }
 }
 
@@ -285,6 +329,28 @@ impl StoredValue {
 
 fn accumulators(windowed: &Windowed) -> Vec<Accumulator> {
     windowed.aggregates.iter().map(|aggregate| Accumulator::new(aggregate.function)).collect()
+}
+
+/// A row that would have made one group too many.
+fn refuse(row: &KeyedRow, end: u64, errors: &Errors) {
+    let rule = &row.rule.rule.name;
+    let reason = format!(
+        "the window that ends at {} ms has no room for another group (of {MAX_GROUPS}): group by something that has \
+         fewer values, or by shorter windows",
+        end / 1_000
+    );
+    row.rule.stats.fail(1, &reason);
+    errors.push(ErrorSample {
+        epoch: row.position.0,
+        offset: row.position.1,
+        time_ms: (row.position.0 / 1_000) as i64,
+        rule: rule.to_string(),
+        target: String::new(),
+        topic: String::new(),
+        client_id: String::new(),
+        reason,
+        sample: excerpt(row.key.text.as_bytes()),
+    });
 }
 
 /// Whether state gathered under one definition may go on under another.

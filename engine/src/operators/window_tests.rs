@@ -7,6 +7,7 @@ use hedgerow_sql::value::Value;
 use proptest::prelude::*;
 
 use super::window::{Keyed, KeyedRow, WindowState};
+use crate::errors::Errors;
 use crate::metrics::{EngineMetrics, RuleStats};
 use crate::rows::{ActiveRule, Destination, RowBatch};
 
@@ -27,7 +28,7 @@ fn rule() -> Arc<ActiveRule> {
 }
 
 /// Epoch in µs, sensor, reading.
-type Reading = (u64, u8, i64);
+type Reading = (u64, u16, i64);
 
 fn keyed(rule: &Arc<ActiveRule>, readings: &[Reading]) -> Vec<Keyed> {
     let windowed = rule.rule.windowed.as_ref().unwrap();
@@ -52,7 +53,12 @@ fn texts(batches: &[RowBatch]) -> Vec<String> {
 }
 
 fn state() -> WindowState {
-    WindowState::new(Arc::new(EngineMetrics::default()))
+    WindowState::new(Arc::new(EngineMetrics::default()), Arc::new(Errors::new(10)))
+}
+
+/// Some room, but not for all.
+fn small_state() -> WindowState {
+    WindowState::with_limit(512, Arc::new(EngineMetrics::default()), Arc::new(Errors::new(10)))
 }
 
 #[test]
@@ -69,10 +75,42 @@ fn a_window_closes_when_the_log_s_time_reaches_its_end() {
     assert_eq!(windows.next_deadline(), None);
 }
 
+#[test]
+fn groups_beyond_the_limit_are_refused_alike_on_any_number_of_workers() {
+    let rule = rule();
+    // Two a slot, and four times as many keys as there is room for; each comes twice.
+    let readings: Vec<Reading> = (0..4_096_u16).map(|n| (SECOND + u64::from(n % 2_048), n % 2_048, 1)).collect();
+    let run = |workers: u64, cut: u64| {
+        let mut out = Vec::new();
+        for worker in 0..workers {
+            let mut windows = small_state();
+            let own = |item: &Keyed| item.route() % workers == worker;
+            let (first, then): (Vec<_>, Vec<_>) =
+                keyed(&rule, &readings).into_iter().filter(own).partition(|item| item.position().0 <= cut);
+            windows.advance(first, cut, &mut out);
+            let stored = windows.encode();
+            let mut windows = small_state();
+            windows.restore(&stored, &[Arc::clone(&rule)], |slot| slot % workers == worker).unwrap();
+            windows.advance(then, 10 * SECOND, &mut out);
+        }
+        let mut rows = texts(&out);
+        rows.sort();
+        rows
+    };
+    let failed = rule.stats.failed.get();
+    let whole = run(1, SECOND + 2_048);
+    assert!(whole.len() > 400 && whole.len() <= 512, "{}", whole.len());
+    assert_eq!(rule.stats.failed.get() - failed, 4_096 - 2 * whole.len() as u64);
+    assert!(rule.stats.last_error.lock().unwrap().as_ref().unwrap().contains("no room for another group"));
+    for (workers, cut) in [(2, SECOND + 100), (3, SECOND + 1_000), (4, SECOND + 1)] {
+        assert_eq!(run(workers, cut), whole, "{workers} workers");
+    }
+}
+
 proptest! {
     #[test]
     fn cuts_and_checkpoints_do_not_show(
-        mut readings in proptest::collection::vec((0..60 * SECOND, 0_u8..4, -50_i64..50), 0..60),
+        mut readings in proptest::collection::vec((0..60 * SECOND, 0_u16..4, -50_i64..50), 0..60),
         cuts in proptest::collection::vec(0..70 * SECOND, 0..8),
         workers in 1_u64..5,
     ) {
