@@ -3,7 +3,8 @@
 //! What a user would compare a rule with is the rule before it, so every line is a ratio to one rule of its kind over
 //! the same messages in the same run, round by round, in commits of 8,192 and of 100 messages. Passing a message on is
 //! compared with routing alone: finding out which rules match. Times are the thread's CPU time, for machines that do
-//! other things too. Run with `cargo bench -p hedgerow-engine --bench rules`.
+//! other things too. Run with `cargo bench -p hedgerow-engine --bench rules`; `-- WORDS` runs the lines that have them,
+//! and HEDGEROW_BENCH_QUICK=1 fewer messages and rounds.
 
 #![allow(missing_docs, reason = "a bench has no users")]
 #![allow(
@@ -262,7 +263,8 @@ fn table(messages: usize, rounds: usize) {
     println!("CPU a message on one thread, median of {rounds} rounds; the ratio is measured round by round");
     println!("{:54} {:>8} {:>11} {:>12} {:>8} {:>6}", "", "commit", "one", "many", "ratio", "limit");
     let loads = [8_192, 100].map(|commit| (commit, Load::new(messages, commit.min(messages / 2))));
-    for line in lines() {
+    let words = std::env::args().skip(1).find(|arg| !arg.starts_with('-')).unwrap_or_default();
+    for line in lines().into_iter().filter(|line| line.name.contains(&words)) {
         for (commit, load) in &loads {
             // Every rule matches every message: a part of them says enough.
             let at_most = if line.by > 1.0 { 4 * 8_192 } else { messages };

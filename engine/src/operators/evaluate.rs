@@ -8,6 +8,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use hedgerow_sql::message::{Message, Properties};
 use hedgerow_sql::program::{Program, RuleRows};
+use hedgerow_sql::rule::Rule;
 use hedgerow_sql::topic::FilterTrie;
 use hedgerow_storage::log::{Record, RecordKind};
 
@@ -23,6 +24,9 @@ const BATCH_ROWS: usize = 8_192;
 /// Bytes of the distinct topics whose match a worker remembers, at most, each with what its entry costs.
 const TOPIC_BYTES: usize = 32 << 20;
 const TOPIC_ENTRY_BYTES: usize = 32;
+
+/// Rules in all classes together, at most: filters that overlap in many ways could make a class of every topic.
+const CLASS_RULES: usize = 1 << 16;
 
 /// A publish below it goes to the rule named by the next level, and to no other.
 const BASIC_INGEST: &str = "$aws/rules/";
@@ -57,6 +61,8 @@ pub struct Evaluate<R> {
     topic_bytes: usize,
     classes: AHashMap<Vec<usize>, usize>,
     programs: Vec<Class>,
+    /// Rules in all classes together.
+    class_rules: usize,
 }
 
 /// All rules that match one set of topics.
@@ -66,6 +72,21 @@ struct Class {
     counts: Arc<ClassCounts>,
     /// Indices into the segment's records.
     pending: Vec<usize>,
+    /// A topic has come since the last change of the catalog.
+    used: bool,
+}
+
+impl Class {
+    fn new(rules: Vec<usize>, all: &[Arc<ActiveRule>]) -> Self {
+        let active: Vec<&Arc<ActiveRule>> = rules.iter().filter_map(|rule| all.get(*rule)).collect();
+        let parsed: Vec<_> = active.iter().map(|active| Arc::clone(&active.rule)).collect();
+        let program = Program::new(&parsed);
+        let counts = Arc::new(ClassCounts::new(program.paths()));
+        for (place, active) in active.iter().enumerate() {
+            active.stats.join(&counts, program.paths_of(place));
+        }
+        Self { rules, program, counts, pending: Vec::new(), used: true }
+    }
 }
 
 impl Drop for Class {
@@ -90,8 +111,9 @@ impl<R: Resolve> Evaluate<R> {
             topic_bytes: 0,
             classes: AHashMap::new(),
             programs: Vec::new(),
+            class_rules: 0,
         };
-        evaluate.index();
+        evaluate.index(&[]);
         evaluate
     }
 
@@ -136,8 +158,8 @@ impl<R: Resolve> Evaluate<R> {
             self.resolver.refuse(epoch, &error.to_string());
             return;
         }
-        self.rules = self.resolver.resolve(&self.catalog, epoch);
-        self.index();
+        let before = std::mem::replace(&mut self.rules, self.resolver.resolve(&self.catalog, epoch));
+        self.index(&before);
         out.push(Out::Keyed(Keyed::Rules {
             worker: self.worker as u64,
             position: (epoch, record.offset.0),
@@ -145,17 +167,40 @@ impl<R: Resolve> Evaluate<R> {
         }));
     }
 
-    /// Forgets all matches and indexes the rules in force by their filters.
-    fn index(&mut self) {
+    /// Forgets all matches and indexes the rules in force by their filters. Classes none of whose rules has changed
+    /// keep what they have compiled and learned.
+    fn index(&mut self, before: &[Arc<ActiveRule>]) {
         self.trie = FilterTrie::default();
         self.forget_topics();
-        self.classes.clear();
-        self.programs.clear();
+        let mut places: AHashMap<*const Rule, usize> = AHashMap::with_capacity(self.rules.len());
         for (index, active) in self.rules.iter().enumerate() {
+            places.insert(Arc::as_ptr(&active.rule), index);
             if let Some(filter) = &active.rule.filter {
                 self.trie.insert(filter, index);
             }
         }
+        let place = |rule: &usize| places.get(&Arc::as_ptr(&before.get(*rule)?.rule)).copied();
+        let classes = self.take_classes();
+        for mut class in classes.into_iter().filter(|class| class.used) {
+            let Some(rules) = class.rules.iter().map(place).collect::<Option<Vec<usize>>>() else { continue };
+            class.rules = rules;
+            class.used = false;
+            self.keep(class);
+        }
+    }
+
+    fn take_classes(&mut self) -> Vec<Class> {
+        self.classes.clear();
+        self.class_rules = 0;
+        std::mem::take(&mut self.programs)
+    }
+
+    fn keep(&mut self, class: Class) -> usize {
+        let place = self.programs.len();
+        self.class_rules += class.rules.len() + 1;
+        self.classes.insert(class.rules.clone(), place);
+        self.programs.push(class);
+        place
     }
 
     /// The class of a topic: the rules that match it, which may be none.
@@ -170,18 +215,13 @@ impl<R: Resolve> Evaluate<R> {
         }
         matching.sort_unstable();
         matching.dedup();
-        let next = self.programs.len();
-        let class = *self.classes.entry(matching).or_insert_with_key(|rules| {
-            let parsed: Vec<_> =
-                rules.iter().filter_map(|rule| self.rules.get(*rule)).map(|active| Arc::clone(&active.rule)).collect();
-            let program = Program::new(&parsed);
-            let counts = Arc::new(ClassCounts::new(program.paths()));
-            for (place, active) in rules.iter().filter_map(|rule| self.rules.get(*rule)).enumerate() {
-                active.stats.join(&counts, program.paths_of(place));
-            }
-            self.programs.push(Class { rules: rules.clone(), program, counts, pending: Vec::new() });
-            next
-        });
+        let class = match self.classes.get(&matching) {
+            Some(known) => *known,
+            None => self.keep(Class::new(matching, &self.rules)),
+        };
+        if let Some(class) = self.programs.get_mut(class) {
+            class.used = true;
+        }
         let bytes = topic.len() + TOPIC_ENTRY_BYTES;
         if self.topic_bytes + bytes > TOPIC_BYTES {
             self.forget_topics();
@@ -199,6 +239,11 @@ impl<R: Resolve> Evaluate<R> {
     /// Evaluates records between two changes of the catalog.
     fn segment(&mut self, segment: &[(u64, Record<'_>)], out: &mut Vec<Out>) {
         for (index, (_, record)) in segment.iter().enumerate() {
+            if self.class_rules > CLASS_RULES.max(4 * self.rules.len()) {
+                self.pending(segment, out);
+                self.forget_topics();
+                self.take_classes();
+            }
             let class = self.class_of(record.topic);
             if let Some(class) = self.programs.get_mut(class)
                 && !class.rules.is_empty()
@@ -206,8 +251,13 @@ impl<R: Resolve> Evaluate<R> {
                 class.pending.push(index);
             }
         }
+        self.pending(segment, out);
+    }
+
+    /// Evaluates what the classes have been given.
+    fn pending(&mut self, segment: &[(u64, Record<'_>)], out: &mut Vec<Out>) {
         let mut programs = std::mem::take(&mut self.programs);
-        for class in &mut programs {
+        for class in programs.iter_mut().filter(|class| !class.pending.is_empty()) {
             let pending = std::mem::take(&mut class.pending);
             for batch in pending.chunks(BATCH_ROWS) {
                 self.batch(class, segment, batch, out);
@@ -223,7 +273,7 @@ impl<R: Resolve> Evaluate<R> {
         let messages: Vec<Message<'_>> = records.iter().map(|(epoch, record)| message(*epoch, record)).collect();
         let mut results = Vec::new();
         class.program.evaluate(&messages, &mut results);
-        let origins = Arc::new(origins(&records));
+        let origins = Arc::new(origins(&records, &results));
         class.counts.add(records.len() as u64, class.program.undefined());
         for result in results {
             let Some(active) = class.rules.get(result.rule).and_then(|rule| self.rules.get(*rule)) else { continue };
@@ -294,22 +344,37 @@ fn message<'a>(epoch: u64, record: &Record<'a>) -> Message<'a> {
     }
 }
 
-fn origins(records: &[&(u64, Record<'_>)]) -> Origins {
+/// Who the messages came from; of those without rows only their places.
+fn origins(records: &[&(u64, Record<'_>)], results: &[RuleRows]) -> Origins {
     let mut origins = Origins::default();
-    let mut last: (Arc<str>, Arc<str>) = ("".into(), "".into());
-    for (epoch, record) in records {
+    let most = results.iter().map(|result| result.rows.len()).max().unwrap_or(0);
+    if most == 0 {
+        return origins;
+    }
+    let mut has_rows = vec![most == records.len(); records.len()];
+    for message in results.iter().filter(|_| most < records.len()).flat_map(|result| &result.rows.messages) {
+        has_rows.get_mut(*message as usize).into_iter().for_each(|has| *has = true);
+    }
+    let nobody: Arc<str> = "".into();
+    let mut last = (Arc::clone(&nobody), Arc::clone(&nobody));
+    for ((epoch, record), has_rows) in records.iter().zip(has_rows) {
+        origins.epoch.push(*epoch);
+        origins.offset.push(record.offset.0);
+        origins.time_ms.push(record.time_ms);
+        origins.hops.push(record.hops);
+        if !has_rows {
+            origins.topic.push(Arc::clone(&nobody));
+            origins.client_id.push(Arc::clone(&nobody));
+            continue;
+        }
         if &*last.0 != record.topic {
             last.0 = record.topic.into();
         }
         if &*last.1 != record.client_id {
             last.1 = record.client_id.into();
         }
-        origins.epoch.push(*epoch);
-        origins.offset.push(record.offset.0);
-        origins.time_ms.push(record.time_ms);
         origins.topic.push(Arc::clone(&last.0));
         origins.client_id.push(Arc::clone(&last.1));
-        origins.hops.push(record.hops);
     }
     origins
 }

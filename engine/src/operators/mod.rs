@@ -2,6 +2,8 @@
 
 pub mod deliver;
 pub mod evaluate;
+#[cfg(test)]
+mod evaluate_tests;
 pub mod window;
 #[cfg(test)]
 mod window_tests;
