@@ -105,6 +105,24 @@ impl Column {
         self.taken(places).unwrap_or_else(|| Self::dynamic(places.values().iter().map(value).collect()))
     }
 
+    /// Rows that follow each other, without a copy of their values.
+    pub(crate) fn slice(&self, first: usize, len: usize) -> Self {
+        let data = match &self.data {
+            ColumnData::Number { values, scales } => ColumnData::Number {
+                values: values.slice(first, len),
+                scales: scales.as_ref().map(|scales| scales.get(first..first + len).unwrap_or_default().into()),
+            },
+            ColumnData::Int64(values) => ColumnData::Int64(values.slice(first, len)),
+            ColumnData::String(values) => ColumnData::String(values.slice(first, len)),
+            ColumnData::Boolean(values) => ColumnData::Boolean(values.slice(first, len)),
+            ColumnData::Json(values) => ColumnData::Json(values.slice(first, len)),
+            ColumnData::Dynamic(values) => {
+                ColumnData::Dynamic(Arc::new(values.get(first..first + len).unwrap_or_default().to_vec()))
+            }
+        };
+        Self { data, json_null: self.json_null.as_ref().map(|nulls| nulls.slice(first, len)) }
+    }
+
     fn taken(&self, places: &UInt32Array) -> Option<Self> {
         let data = match &self.data {
             ColumnData::Number { values, scales } => ColumnData::Number {

@@ -174,11 +174,11 @@ impl ColumnRule {
         for number in 0..places {
             columns.push(match common.outputs.places(index).get(number).copied()? {
                 Output::Own(place) => own.get_mut(place)?.take()?,
-                Output::Whole => common.wholes.of(&messages)?,
-                Output::Shared { set, place } => common.outputs.column(set, place, &messages)?,
+                Output::Whole => common.wholes.of(index, &messages)?,
+                Output::Shared { set, place } => common.outputs.column(set, place, index, &messages)?,
             });
         }
-        self.assemble(batch, messages, columns, common)
+        self.assemble(batch, messages, columns, index, common)
     }
 
     fn own(&mut self, batch: &Batch<'_>, passing: &[Part]) -> Result<(Vec<u32>, Vec<Option<Column>>), Failure> {
@@ -200,6 +200,7 @@ impl ColumnRule {
         batch: &Batch<'_>,
         messages: Vec<u32>,
         mut columns: Vec<Column>,
+        index: usize,
         common: &mut Common<'_>,
     ) -> Option<Vec<Rows>> {
         let outputs = columns.split_off(self.names.len().min(columns.len()));
@@ -211,14 +212,15 @@ impl ColumnRule {
         let templates: Vec<Texts> = templates.collect::<Option<_>>()?;
         let dialect = self.rule.dialect;
         if self.star == Star::Alone {
-            return Some(self.payload_rows(batch, messages, templates, common));
+            return Some(self.payload_rows(batch, messages, templates, index, common));
         }
         let named = self.names.iter().cloned().zip(columns);
         let (members, original) = match self.star {
             Star::First => {
                 let kept = messages.iter().map(|row| !matches!(whole(batch, *row), Whole::Object | Whole::Empty));
                 let original = Original::spliced(common.payloads.clone(), self.names.clone(), kept.collect());
-                let mut members = if self.wants_columns { common.members.of(dialect, &messages) } else { Vec::new() };
+                let mut members =
+                    if self.wants_columns { common.members.of(dialect, index, &messages) } else { Vec::new() };
                 for (name, column) in named {
                     match members.iter_mut().find(|(known, _)| *known == name) {
                         Some((_, below)) => *below = overlay(below, column, dialect),
@@ -272,6 +274,7 @@ impl ColumnRule {
         batch: &Batch<'_>,
         messages: Vec<u32>,
         templates: Vec<Texts>,
+        index: usize,
         common: &mut Common<'_>,
     ) -> Vec<Rows> {
         let dialect = self.rule.dialect;
@@ -290,7 +293,7 @@ impl ColumnRule {
         if !objects.is_empty() {
             let (rows, templates) =
                 if others.is_empty() { (messages.clone(), templates.clone()) } else { of(&objects) };
-            let body = Body::Members(common.members.of(dialect, &rows));
+            let body = Body::Members(common.members.of(dialect, index, &rows));
             all.push(Rows::new(rows, body, dialect, original(), templates));
         }
         if !others.is_empty() {

@@ -47,10 +47,10 @@ impl Members {
         }
     }
 
-    /// Those of some of the rows; a member that none of them has is not among them.
-    pub(super) fn of(&mut self, dialect: Dialect, rows: &[u32]) -> Vec<(Arc<str>, Column)> {
+    /// Those of a rule's rows; a member that none of them has is not among them.
+    pub(super) fn of(&mut self, dialect: Dialect, rule: usize, rows: &[u32]) -> Vec<(Arc<str>, Column)> {
         let Some(set) = self.sets.iter_mut().find(|set| set.dialect == dialect) else { return Vec::new() };
-        let columns = set.results.iter_mut().flat_map(|results| results.present(rows));
+        let columns = set.results.iter_mut().flat_map(|results| results.present(rule, rows));
         set.names.iter().cloned().zip(columns).filter_map(|(name, column)| Some((name, column?))).collect()
     }
 }
@@ -81,9 +81,9 @@ impl Wholes {
         self.results = Some(Results::new(rows, vec![column], batch.dialect));
     }
 
-    /// Those of some of the rows.
-    pub(super) fn of(&mut self, rows: &[u32]) -> Option<Column> {
-        self.results.as_mut()?.column(0, rows)
+    /// Those of a rule's rows.
+    pub(super) fn of(&mut self, rule: usize, rows: &[u32]) -> Option<Column> {
+        self.results.as_mut()?.column(0, rule, rows)
     }
 }
 

@@ -48,8 +48,19 @@ pub(super) struct Results {
     columns: Vec<Column>,
     /// For each message its place among the rows, once somebody has asked for some of them.
     places: Vec<u32>,
+    /// The places of the rows of the rule that asked last.
+    choice: (Option<usize>, Choice),
     dialect: Dialect,
     failed: bool,
+}
+
+/// Some of the rows, by their places.
+#[derive(Debug)]
+enum Choice {
+    All,
+    /// So many from a first one on.
+    Range(usize, usize),
+    Places(UInt32Array),
 }
 
 /// Where an expression of a rule is evaluated.
@@ -151,8 +162,8 @@ impl Outputs {
     }
 
     /// A rule's column for its rows; `None` if the expression failed for a row of some rule.
-    pub(super) fn column(&mut self, set: usize, place: usize, rows: &[u32]) -> Option<Column> {
-        self.sets.get_mut(set)?.results.column(place, rows)
+    pub(super) fn column(&mut self, set: usize, place: usize, rule: usize, rows: &[u32]) -> Option<Column> {
+        self.sets.get_mut(set)?.results.column(place, rule, rows)
     }
 }
 
@@ -170,37 +181,44 @@ impl Results {
 
     /// Columns of rows, ascending.
     pub(super) fn new(rows: Vec<u32>, columns: Vec<Column>, dialect: Dialect) -> Self {
-        Self { rows, columns, places: Vec::new(), dialect, failed: false }
+        Self { rows, columns, places: Vec::new(), choice: (None, Choice::All), dialect, failed: false }
     }
 
     fn failed(dialect: Dialect) -> Self {
         Self { failed: true, ..Self::new(Vec::new(), Vec::new(), dialect) }
     }
 
-    /// All columns for some of the rows, but those without a value in any of them.
-    pub(super) fn present(&mut self, rows: &[u32]) -> Vec<Option<Column>> {
-        if rows.len() == self.rows.len() {
-            return self.columns.iter().cloned().map(Some).collect();
-        }
-        let places = self.places_of(rows);
-        let taken = self.columns.iter().map(|column| column.take(&places, self.dialect));
-        taken.map(|column| (0..column.len()).any(|row| !column.is_undefined(row)).then_some(column)).collect()
+    /// All columns for a rule's rows, but those without a value in any of them.
+    pub(super) fn present(&mut self, rule: usize, rows: &[u32]) -> Vec<Option<Column>> {
+        self.choose(rule, rows);
+        let (columns, choice, dialect) = (&self.columns, &self.choice.1, self.dialect);
+        let chosen = columns.iter().map(|column| choice.of(column, dialect));
+        let has_values = |column: &Column| (0..column.len()).any(|row| !column.is_undefined(row));
+        let all = matches!(choice, Choice::All);
+        chosen.map(|column| (all || has_values(&column)).then_some(column)).collect()
     }
 
-    /// A column for some of the rows.
-    pub(super) fn column(&mut self, place: usize, rows: &[u32]) -> Option<Column> {
+    /// A column for a rule's rows.
+    pub(super) fn column(&mut self, place: usize, rule: usize, rows: &[u32]) -> Option<Column> {
         if self.failed {
             return None;
         }
-        if rows.len() == self.rows.len() {
-            return self.columns.get(place).cloned();
-        }
-        let places = self.places_of(rows);
-        Some(self.columns.get(place)?.take(&places, self.dialect))
+        self.choose(rule, rows);
+        Some(self.choice.1.of(self.columns.get(place)?, self.dialect))
     }
 
-    /// The places of some of the rows.
-    fn places_of(&mut self, rows: &[u32]) -> UInt32Array {
+    /// Finds the places of a rule's rows.
+    fn choose(&mut self, rule: usize, rows: &[u32]) {
+        if self.choice.0 == Some(rule) {
+            return;
+        }
+        self.choice = (Some(rule), self.choice_of(rows));
+    }
+
+    fn choice_of(&mut self, rows: &[u32]) -> Choice {
+        if rows.len() == self.rows.len() {
+            return Choice::All;
+        }
         if self.places.is_empty() {
             self.places = vec![0; self.rows.last().map_or(0, |last| *last as usize + 1)];
             for (place, row) in self.rows.iter().enumerate() {
@@ -209,7 +227,23 @@ impl Results {
                 }
             }
         }
-        rows.iter().map(|row| self.places.get(*row as usize).copied().unwrap_or_default()).collect()
+        let place = |row: &u32| self.places.get(*row as usize).copied().unwrap_or_default();
+        let (first, last) = (rows.first().map_or(0, place), rows.last().map_or(0, place));
+        // Rows and places ascend alike.
+        if (last - first) as usize + 1 == rows.len() {
+            return Choice::Range(first as usize, rows.len());
+        }
+        Choice::Places(rows.iter().map(place).collect())
+    }
+}
+
+impl Choice {
+    fn of(&self, column: &Column, dialect: Dialect) -> Column {
+        match self {
+            Self::All => column.clone(),
+            Self::Range(first, len) => column.slice(*first, *len),
+            Self::Places(places) => column.take(places, dialect),
+        }
     }
 }
 
