@@ -25,7 +25,8 @@ def properties(packet, **values):
 class Device:
     """One connection. Messages that come in are in `messages`."""
 
-    def __init__(self, server, client_id="", version=V4, clean=True, expiry=0, keepalive=60, max_inflight=200):
+    def __init__(self, server, client_id="", version=V4, clean=True, expiry=0, keepalive=60, max_inflight=200, will=None, will_delay=0):
+        """`will`: topic, payload, QoS, retain."""
         self.messages = queue.Queue()
         self.version = version
         self.connected = queue.Queue()
@@ -45,6 +46,9 @@ class Device:
         self.client.on_subscribe = lambda _c, _u, _m, codes, _p: self.granted.put(codes)
         self.client.on_unsubscribe = lambda _c, _u, _m, codes, _p: self.unsubscribed.put(codes)
         self.client.on_publish = self._acknowledge
+        if will:
+            delay = {"properties": properties(PacketTypes.WILLMESSAGE, WillDelayInterval=will_delay)}
+            self.client.will_set(*will, **(delay if version == V5 else {}))
         how = {"keepalive": keepalive}
         if version == V5:
             how["clean_start"] = clean
@@ -82,10 +86,10 @@ class Device:
         self.client.loop_stop()
         self.client.socket().close()
 
-    def send(self, topic, payload, qos=1, **values):
+    def send(self, topic, payload, qos=1, retain=False, **values):
         """PUBLISH, without waiting."""
         made = properties(PacketTypes.PUBLISH, **values) if values else None
-        return self.client.publish(topic, payload, qos, properties=made).mid
+        return self.client.publish(topic, payload, qos, retain=retain, properties=made).mid
 
     def answer(self, mid, seconds=WAIT):
         """The reason code of a message's acknowledgement."""
@@ -94,9 +98,9 @@ class Device:
                 raise Failed(f"message {mid} was not acknowledged within {seconds:.0f} s")
             return self.acknowledged[mid]
 
-    def publish(self, topic, payload, qos=1, **values):
+    def publish(self, topic, payload, qos=1, retain=False, **values):
         """PUBLISH, and wait until it is acknowledged."""
-        code = self.answer(self.send(topic, payload, qos, **values))
+        code = self.answer(self.send(topic, payload, qos, retain, **values))
         expect(not code.is_failure, f"PUBLISH to {topic} refused: {code}")
 
     def publish_all(self, messages, qos=1):
@@ -105,10 +109,11 @@ class Device:
             code = self.answer(mid, 60)
             expect(not code.is_failure, f"a PUBLISH was refused: {code}")
 
-    def subscribe(self, topic, qos=1):
-        """SUBSCRIBE; the answer's reason code."""
+    def subscribe(self, topic, qos=1, identifier=None, **options):
+        """SUBSCRIBE; the answer's reason code. `identifier` and options are MQTT 5's."""
         if self.version == V5:
-            self.client.subscribe(topic, options=SubscribeOptions(qos=qos))
+            made = properties(PacketTypes.SUBSCRIBE, SubscriptionIdentifier=identifier) if identifier else None
+            self.client.subscribe(topic, options=SubscribeOptions(qos=qos, **options), properties=made)
         else:
             self.client.subscribe(topic, qos)
         return self._take(self.granted, "SUBACK")[0]

@@ -1,6 +1,6 @@
 """Devices as they are: paho with MQTT 3.1.1 and 5."""
 
-import paho.mqtt.client as paho
+import json
 
 from device import V4, V5, Device
 from harness import equal, expect, wait
@@ -14,6 +14,11 @@ def run(checks, server):
         flow(checks, server, version)
         sessions(checks, server, version)
         refusals(checks, server, version)
+        wills(checks, server, version)
+        retained(checks, server, version)
+        shared(checks, server, version)
+    presence(checks, server)
+    five(checks, server)
     carried(checks, server)
     many_topics(checks, server)
 
@@ -24,13 +29,13 @@ def flow(checks, server, version):
     for qos in (0, 1, 2):
         with checks.check(f"{name}: QoS {qos} reaches a subscriber once"):
             with Device(server, version=version) as reader, Device(server, version=version) as writer:
-                equal(reader.subscribe(f"{base}/{qos}/#").value, 1, "granted QoS")
+                equal(reader.subscribe(f"{base}/{qos}/#", 2).value, 2, "granted QoS")
                 for number in range(50):
                     writer.publish(f"{base}/{qos}/x", f"{number}", qos)
                 equal(reader.payloads(50), [str(number) for number in range(50)], "messages in order")
                 writer.publish(f"{base}/{qos}/x", "last", qos)
                 message = reader.message()
-                equal((message.payload, message.qos, message.retain), (b"last", min(qos, 1), False), "nothing between")
+                equal((message.payload, message.qos, message.retain), (b"last", qos, False), "nothing between")
     with checks.check(f"{name}: topics and payloads of any text and bytes"):
         with Device(server, version=version) as client:
             client.subscribe(f"{base}/text/#")
@@ -131,10 +136,6 @@ def refusals(checks, server, version):
         else:
             client.reason_of_end()
             client.client.loop_stop()
-    with checks.check(f"{name}: a shared subscription is refused, others beside it are not"):
-        with Device(server, version=version) as client:
-            equal(client.subscribe("$share/group/a").value, 0x80 if version == V4 else 0x9E, "shared")
-            equal(client.subscribe("a/b").value, 1, "ordinary")
 
 
 def carried(checks, server):
@@ -169,20 +170,113 @@ def carried(checks, server):
             client.publish("alias/long/name", "one", TopicAlias=3)
             client.publish("alias/other", "two", TopicAlias=4)
             equal([client.message().topic for _ in range(2)], ["alias/long/name", "alias/other"], "topics")
-    with checks.check("MQTT 5: a last will and a retained message are refused with a reason"):
-        will = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=V5, reconnect_on_failure=False)
-        will.will_set("will/x", "gone")
-        codes = []
-        will.on_connect = lambda _c, _u, _f, code, _p: codes.append(code)
-        will.connect(*server.mqtt)
-        will.loop_start()
-        wait("CONNACK", lambda: codes)
-        will.loop_stop()
-        equal(codes[0].value, 0x83, "last will")
-        client = Device(server, version=V5)
-        client.client.publish("kept/x", "kept", 1, retain=True)
-        equal(client.reason_of_end().value, 0x9A, "retained")
-        client.client.loop_stop()
+
+
+def wills(checks, server, version):
+    name = f"MQTT {NAMES[version]}"
+    topic = f"wills{version}/gone"
+    with checks.check(f"{name}: a last will is said when the connection is lost, not after a farewell"):
+        with Device(server, version=version) as reader:
+            reader.subscribe(f"wills{version}/#", 2)
+            Device(server, version=version, will=(topic, "no", 1, False)).leave()
+            Device(server, version=version, will=(topic, "lost", 2, True)).break_off()
+            message = reader.message()
+            equal((message.payload, message.qos, message.retain), (b"lost", 2, False), "the will")
+        with Device(server, version=version) as late:
+            late.subscribe(topic)
+            message = late.message()
+            equal((message.payload, message.retain), (b"lost", True), "it was retained")
+            late.publish(topic, b"", retain=True)
+    with checks.check(f"{name}: a connection that takes the client id over lets the will of the first be said"):
+        with Device(server, version=version) as reader:
+            reader.subscribe(topic)
+            first = Device(server, f"testator-{version}", version=version, will=(topic, "over", 0, False))
+            with Device(server, f"testator-{version}", version=version):
+                equal(reader.payloads(1), ["over"], "the will")
+            first.client.loop_stop()
+
+
+def retained(checks, server, version):
+    name = f"MQTT {NAMES[version]}"
+    base = f"kept{version}"
+    with checks.check(f"{name}: the last retained message of each topic is for later subscribers"):
+        with Device(server, version=version) as writer:
+            for qos in (0, 1, 2):
+                writer.publish(f"{base}/{qos}", "old", qos, retain=True)
+                writer.publish(f"{base}/{qos}", f"{qos}", qos, retain=True)
+            with Device(server, version=version) as late:
+                late.subscribe(f"{base}/+", 2)
+                got = sorted((m.topic, m.payload, m.qos, m.retain) for m in (late.message() for _ in range(3)))
+                equal(got, [(f"{base}/{qos}", b"%d" % qos, qos, True) for qos in (0, 1, 2)], "retained")
+                writer.publish(f"{base}/1", b"", 1, retain=True)
+                message = late.message()
+                equal((message.payload, message.retain), (b"", False), "the deletion")
+            with Device(server, version=version) as later:
+                later.subscribe(f"{base}/#", 0)
+                equal(sorted(later.payloads(2)), ["0", "2"], "what is left")
+            for qos in (0, 2):
+                writer.publish(f"{base}/{qos}", b"", retain=True)
+
+
+def shared(checks, server, version):
+    name = f"MQTT {NAMES[version]}"
+    with checks.check(f"{name}: a shared subscription gives each message to one member, in turn"):
+        topic = f"shared{version}/x"
+        with Device(server, version=version) as one, Device(server, version=version) as two:
+            for member in (one, two):
+                equal(member.subscribe(f"$share/group/{topic}").value, 1, "granted")
+            with Device(server, version=version) as writer:
+                writer.publish_all((topic, f"{number}") for number in range(100))
+            got = one.payloads(50) + two.payloads(50)
+            equal(sorted(got, key=int), [str(number) for number in range(100)], "each message once")
+
+
+def presence(checks, server):
+    with checks.check("presence: events of a connection, and system.connections"):
+        with Device(server, version=V5) as watcher:
+            watcher.subscribe("$aws/events/+/+/watched")
+            with Device(server, "watched", version=V4) as watched:
+                watched.subscribe("watched/#")
+                row = server.sql("SELECT session_identifier, version_number FROM system.connections WHERE client_id = 'watched'")
+            events = [json.loads(watcher.message().payload) for _ in range(3)]
+            equal([event["eventType"] for event in events], ["connected", "subscribed", "disconnected"], "events")
+            first, subscribed, last = events
+            equal(row, [[first["sessionIdentifier"], first["versionNumber"]]], "the connection")
+            equal((last["sessionIdentifier"], last["versionNumber"]), tuple(row[0]), "its end")
+            equal((last["disconnectReason"], last["clientInitiatedDisconnect"]), ("CLIENT_INITIATED_DISCONNECT", True), "why")
+            equal(subscribed["topics"], ["watched/#"], "filters")
+            logged = server.sql("SELECT count(*) FROM ingest_log WHERE topic = '$aws/events/presence/connected/watched'")
+            equal(logged, [[1]], "the log has it")
+    with checks.check("presence: no client can speak for it"):
+        with Device(server, version=V5) as client:
+            mid = client.send("$aws/events/presence/connected/x", "{}")
+            equal(client.answer(mid).value, 0x90, "reason")
+
+
+def five(checks, server):
+    with checks.check("MQTT 5: a delayed will is void if the session is taken up in time"):
+        session = {"version": V5, "clean": False, "expiry": 3600}
+        with Device(server, version=V5) as reader:
+            reader.subscribe("late/#")
+            Device(server, "late", will=("late/w", "no", 1, False), will_delay=3600, **session).break_off()
+            with Device(server, "late", **session) as again:
+                expect(again.session_present, "the session is gone")
+            # A session that ends takes the will with it at once.
+            Device(server, "late", will=("late/w", "ended", 1, False), will_delay=3600, **session).break_off()
+            Device(server, "late", version=V5, clean=True).leave()
+            equal(reader.payloads(1), ["ended"], "the will of the session that ended, and no other")
+    with checks.check("MQTT 5: subscription identifiers, no local, retain handling"):
+        with Device(server, version=V5) as client, Device(server, version=V5) as other:
+            other.publish("options/x", "kept", retain=True)
+            client.subscribe("options/#", 1, identifier=7, noLocal=True, retainHandling=2)
+            client.publish("options/x", "mine")
+            other.publish("options/x", "theirs")
+            message = client.message()
+            equal((message.payload, message.properties.SubscriptionIdentifier), (b"theirs", [7]), "the other's message")
+            client.subscribe("options/x", 0, retainAsPublished=True, retainHandling=1)
+            equal(client.message().retain, True, "the retained one")
+            other.publish("options/x", b"", retain=True)
+            equal(client.message().retain, True, "as published")
 
 
 def many_topics(checks, server):

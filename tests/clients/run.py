@@ -15,6 +15,7 @@ import commands
 import crash
 import lake
 import mqtt
+import presence
 import rules
 import store
 from harness import Checks, Server
@@ -54,6 +55,7 @@ GROUPS = {
     "commands": commands.run,
     "store": store.run,
     "crash": crash.run,
+    "presence": presence.run,
 }
 
 

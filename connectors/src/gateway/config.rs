@@ -5,15 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What happens to a CONNECT with a last will, which this version cannot publish.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum WillPolicy {
-    /// The CONNECT is refused: MQTT 5 reason 0x83 with a sentence that says why, 3.1.1 return code 3.
-    Refuse,
-    /// The connection is accepted and the will is never published; a retained will is still refused.
-    Ignore,
-}
+use super::publish::TopicLimits;
 
 /// Settings of the MQTT gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +37,8 @@ pub struct GatewayConfig {
     pub receive_maximum: u16,
     /// Topic aliases an MQTT 5 client may set; 0 for none.
     pub topic_alias_maximum: u16,
+    /// Topic aliases set towards an MQTT 5 client that allows them; 0 for none.
+    pub send_topic_alias_maximum: u16,
     /// Bytes read from a socket at a time.
     pub read_buffer_bytes: usize,
     /// Bytes waiting for one connection to take them; above it, it gets no more and is not read.
@@ -53,22 +47,28 @@ pub struct GatewayConfig {
     pub connection_in_flight_bytes: usize,
     /// Bytes of all connections on their way into the log; above it, no socket is read.
     pub in_flight_bytes: usize,
-    /// QoS 1 messages unacknowledged by one subscriber (MQTT 5 clients may set a lower number).
+    /// QoS 1 and 2 messages unacknowledged by one subscriber (MQTT 5 clients may set a lower number).
     pub send_window: u16,
-    /// Messages waiting in memory for one subscriber. What does not fit: a persistent session's QoS 1 messages go to
-    /// disk; otherwise the oldest are dropped and counted.
+    /// Messages waiting in memory for one subscriber. What does not fit: a persistent session's QoS 1 and 2 messages
+    /// go to disk; otherwise the oldest are dropped and counted.
     pub queue_messages: usize,
     /// Bytes waiting in memory for one subscriber; as above.
     pub queue_bytes: usize,
-    /// QoS 1 messages kept on disk for one persistent session; above it, the oldest are dropped and counted.
+    /// QoS 1 and 2 messages kept on disk for one persistent session; above it, the oldest are dropped and counted.
     pub offline_messages: usize,
     /// Bytes kept on disk for one persistent session; as above.
     pub offline_bytes: usize,
     /// The longest session expiry, in seconds: the most an MQTT 5 client gets, and what a 3.1.1 client with
     /// clean session 0 gets.
     pub max_session_expiry_s: u32,
-    /// What to do with a last will, which this version cannot publish: `refuse` or `ignore`.
-    pub last_will: WillPolicy,
+    /// The longest keep-alive of MQTT 5 clients in seconds, who are told; 0 for any. 3.1.1 clients cannot be told.
+    pub max_keep_alive_s: u16,
+    /// Topic filters that nobody may subscribe to, as they would be written in a SUBSCRIBE.
+    pub refused_filters: Vec<String>,
+    /// Retained messages; above it, messages of further topics are delivered and not kept, and counted.
+    pub max_retained_messages: usize,
+    /// Bytes of retained messages; as above. They are in memory and on disk.
+    pub max_retained_bytes: usize,
     /// How often sessions, offline queues and the delivery mark are written.
     pub delivery_commit_ms: u64,
     /// How often they are synced to disk; the log is kept up to there.
@@ -93,6 +93,7 @@ impl Default for GatewayConfig {
             max_sessions: 100_000,
             receive_maximum: 1000,
             topic_alias_maximum: 64,
+            send_topic_alias_maximum: 64,
             read_buffer_bytes: 64 << 10,
             write_buffer_bytes: 256 << 10,
             connection_in_flight_bytes: 1 << 20,
@@ -103,7 +104,10 @@ impl Default for GatewayConfig {
             offline_messages: 10_000,
             offline_bytes: 64 << 20,
             max_session_expiry_s: 7 * 24 * 3600,
-            last_will: WillPolicy::Refuse,
+            max_keep_alive_s: 1200,
+            refused_filters: Vec::new(),
+            max_retained_messages: 100_000,
+            max_retained_bytes: 256 << 20,
             delivery_commit_ms: 200,
             delivery_sync_ms: 1000,
             topic_cache: 65_536,
@@ -135,6 +139,10 @@ impl GatewayConfig {
                 .to_owned());
         }
         Ok(())
+    }
+
+    pub(super) fn topic_limits(&self) -> TopicLimits {
+        TopicLimits { bytes: self.max_topic_bytes, levels: self.max_topic_levels }
     }
 
     pub(super) fn connect_timeout(&self) -> Duration {

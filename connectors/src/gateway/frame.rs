@@ -38,11 +38,6 @@ impl Frame<'_> {
     pub(super) fn kind(&self) -> u8 {
         self.first >> 4
     }
-
-    /// Length of the fixed header.
-    pub(super) fn header_len(&self) -> usize {
-        self.bytes.len() - self.body.len()
-    }
 }
 
 /// What is at the front of a buffer.
@@ -185,7 +180,7 @@ mod tests {
         assert_eq!(split(&[0x30, 0x80], 100), Ok(Split::Incomplete(3)));
         assert_eq!(split(&[0x30, 3, 1], 100), Ok(Split::Incomplete(5)));
         let Ok(Split::Frame(frame)) = split(&[0x32, 2, 7, 8, 0xC0], 100) else { panic!("whole") };
-        assert_eq!((frame.kind(), frame.body, frame.bytes.len(), frame.header_len()), (3, &[7, 8][..], 4, 2));
+        assert_eq!((frame.kind(), frame.body, frame.bytes.len()), (3, &[7, 8][..], 4));
         assert_eq!(split(&[0x30, 0x80, 0x00], 100), Err(Reject::Malformed));
         assert_eq!(split(&[0x30, 0x80, 0x80, 0x80, 0x80], 100), Err(Reject::Malformed));
         assert_eq!(split(&[0x30, 0xFF, 0xFF, 0xFF, 0x7F], 100), Err(Reject::PacketTooLarge));

@@ -7,57 +7,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use hedgerow_storage::log::{Batch, Class};
+use hedgerow_storage::log::{AppendError, Batch, Class};
 use rumqttc::mqttbytes::v4;
 use rumqttc::v5::mqttbytes::v5;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::config::WillPolicy;
 use super::connection::{self, Connection, Terms};
-use super::delivery::Order;
 use super::frame::{Split, Version, split};
 use super::inbound::Ending;
 use super::mailbox::Mailbox;
-use super::notes::{About, Note};
+use super::notes::{About, Connected, Note};
 use super::packet::{self, BadConnect, Connect};
+use super::presence::Subject;
+use super::publish;
 use super::reject::Reject;
-use super::session::{Attach, Claim, Detach, Session, lock};
+use super::seat::Seat;
+use super::session::{Attach, Claim, Session, lock};
 
 /// How long a refused client may take to receive the refusal.
 const FAREWELL: Duration = Duration::from_millis(500);
-
-/// A connection's hold on its session. Letting go, in whatever way the task ends, detaches the session and says so to
-/// the log, the delivery thread, and whoever waits to take over.
-pub(super) struct Seat {
-    shared: Arc<Shared>,
-    session: Arc<Session>,
-    mailbox: Arc<Mailbox>,
-    /// The expiry that DISCONNECT asked for.
-    expiry_s: Option<u32>,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let Self { shared, session, mailbox, expiry_s } = self;
-        let number = session.number;
-        lock(&session.outbox).mailbox = None;
-        let now_ms = shared.log.now_ms();
-        match shared.registry.detach(session, *expiry_s, now_ms) {
-            Detach::Sleeps => {
-                shared.order(Order::Detached(number));
-                shared.tell_log(session, &Note::Closed { expiry_s: session.expiry_s() }, now_ms);
-            }
-            Detach::Ended if session.durable() => {
-                shared.order(Order::Detached(number));
-                shared.tell_log(session, &Note::Ended, now_ms);
-            }
-            Detach::Ended => shared.order(Order::Ended(number)),
-        }
-        mailbox.close();
-    }
-}
+/// How long a full queue of the log is given before the next try.
+const RETRY_FULL: Duration = Duration::from_millis(2);
 
 /// Why there is no connection.
 enum Failed {
@@ -98,9 +70,7 @@ where
                 Connection::new(Arc::clone(&shared), session, mailbox, terms, reader, writer, input, out, address);
             let ending = connection.run().await;
             tracing::debug!(client = %seat.session.client_id, ?ending, "connection ended");
-            if let Ending::Left(leave) = ending {
-                seat.expiry_s = leave.session_expiry.map(|expiry| expiry.min(shared.config.max_session_expiry_s));
-            }
+            seat.ending = ending;
             shared.metrics.connections_open.sub(1);
             drop(seat);
             if matches!(ending, Ending::Refused(_)) {
@@ -156,29 +126,52 @@ async fn read_connect<R: AsyncRead + Unpin>(
 }
 
 /// Decides about a CONNECT, gives it its session, and writes the CONNACK.
-async fn welcome(shared: &Arc<Shared>, connect: Connect, peer: SocketAddr) -> Result<(Seat, Terms, BytesMut), Failed> {
-    let refuse = |reason| Failed::Refused(connect.version, reason);
-    check(shared, &connect).map_err(refuse)?;
+async fn welcome(
+    shared: &Arc<Shared>,
+    mut connect: Connect,
+    peer: SocketAddr,
+) -> Result<(Seat, Terms, BytesMut), Failed> {
+    let version = connect.version;
+    let refuse = |reason| Failed::Refused(version, reason);
+    if let Err(reason) = check(shared, &connect) {
+        if matches!(reason, Reject::TopicReserved | Reject::AuthMethod) {
+            tell_of_failure(shared, &connect.client_id, peer);
+        }
+        return Err(refuse(reason));
+    }
     let assigned = connect.client_id.is_empty().then(|| assign_client_id(shared));
     let client_id = assigned.as_deref().unwrap_or(&connect.client_id);
-    let expiry_s = match connect.version {
+    let expiry_s = match version {
         Version::V4 if connect.clean => 0,
         Version::V4 => shared.config.max_session_expiry_s,
         Version::V5 => connect.session_expiry.unwrap_or(0).min(shared.config.max_session_expiry_s),
     };
-    let (seat, present, ended) = take_seat(shared, &connect, client_id, expiry_s, peer).await.map_err(refuse)?;
+    let claim = Claim {
+        client_id,
+        clean: connect.clean,
+        expiry_s,
+        version,
+        address: Some(peer.ip()),
+        principal: "",
+        will: connect.will.take().map(Arc::new),
+        mailbox: &Arc::new(Mailbox::new()),
+        now_ms: 0,
+    };
+    let Seated { mut seat, present, ended } = take_seat(shared, claim).await.map_err(refuse)?;
     if shared.closing.load(Ordering::Acquire) {
         return Err(refuse(Reject::ShuttingDown));
     }
-    open(shared, &seat.session, connect.version, ended.as_deref()).await.map_err(refuse)?;
+    announce(&mut seat, peer, ended.as_deref()).await.map_err(refuse)?;
 
+    let keep_alive = keep_alive(shared, &connect);
     let mut out = BytesMut::with_capacity(128);
-    write_connack(shared, &connect, present, expiry_s, assigned.clone(), &mut out);
+    write_connack(shared, &connect, present, expiry_s, assigned.clone(), keep_alive, &mut out);
     let terms = Terms {
-        version: connect.version,
-        keep_alive: (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1500)),
+        version,
+        keep_alive: (keep_alive > 0).then(|| Duration::from_millis(u64::from(keep_alive) * 1500)),
         send_window: usize::from(connect.receive_maximum.unwrap_or(u16::MAX).min(shared.config.send_window)),
         max_packet_bytes: connect.max_packet_bytes.map_or(usize::MAX, |max| max as usize),
+        aliases: connect.topic_alias_maximum.min(shared.config.send_topic_alias_maximum),
         advice: connect.wants_problem_information,
     };
     Ok((seat, terms, out))
@@ -189,13 +182,18 @@ fn check(shared: &Shared, connect: &Connect) -> Result<(), Reject> {
     if connect.auth_method {
         return Err(Reject::AuthMethod);
     }
-    match connect.will {
-        Some(will) if will.retain && config.last_will == WillPolicy::Ignore => return Err(Reject::Retain),
-        Some(_) if config.last_will == WillPolicy::Refuse => return Err(Reject::Will),
-        _ => {}
+    if let Some(will) = &connect.will {
+        if !publish::within(&will.topic, shared.config.topic_limits()) {
+            return Err(Reject::TopicName);
+        }
+        if publish::is_reserved(&will.topic) {
+            return Err(Reject::TopicReserved);
+        }
     }
-    let nameless = connect.client_id.is_empty() && connect.version == Version::V4 && !connect.clean;
-    if nameless || connect.client_id.len() > config.max_client_id_bytes {
+    let id = &connect.client_id;
+    let nameless = id.is_empty() && connect.version == Version::V4 && !connect.clean;
+    // Events about a client go to a topic that ends with its id.
+    if nameless || id.len() > config.max_client_id_bytes || id.contains(['+', '#']) {
         return Err(Reject::ClientId);
     }
     if shared.closing.load(Ordering::Acquire) {
@@ -207,6 +205,28 @@ fn check(shared: &Shared, connect: &Connect) -> Result<(), Reject> {
     Ok(())
 }
 
+/// Appends the event that a client was not let in. Whoever knocks often enough does not fill the log: this may be lost.
+fn tell_of_failure(shared: &Shared, client_id: &str, peer: SocketAddr) {
+    let mut batch = Batch::new();
+    let connection = shared.registry.number(shared.log.log_time_us());
+    let address = peer.ip().to_string();
+    let subject = Subject { client_id, principal: "", address: &address, connection };
+    if !client_id.contains(['+', '#']) && client_id.len() <= shared.config.max_client_id_bytes {
+        subject.connect_failed(shared.log.now_ms(), &mut batch);
+        let _ = shared.appender.append(batch, Class::Client, |_| {});
+    }
+}
+
+/// Seconds of silence allowed, before the half as much again of the standard. Only MQTT 5 clients can be told to take
+/// less than they asked for.
+fn keep_alive(shared: &Shared, connect: &Connect) -> u16 {
+    match (connect.version, connect.keep_alive, shared.config.max_keep_alive_s) {
+        (Version::V4, asked, _) | (_, asked, 0) => asked,
+        (Version::V5, 0, most) => most,
+        (Version::V5, asked, most) => asked.min(most),
+    }
+}
+
 /// A client id for one that brought none; unlike any other, because log time is.
 fn assign_client_id(shared: &Shared) -> String {
     static LAST: AtomicU64 = AtomicU64::new(0);
@@ -216,81 +236,72 @@ fn assign_client_id(shared: &Shared) -> String {
     format!("hedgerow-{number:x}")
 }
 
-type Seated = (Seat, bool, Option<Arc<Session>>);
+struct Seated {
+    seat: Seat,
+    /// The session was there before.
+    present: bool,
+    /// The session that this one replaces.
+    ended: Option<Arc<Session>>,
+}
 
 /// Waits for an older connection of the client to leave, if there is one.
-async fn take_seat(
-    shared: &Arc<Shared>,
-    connect: &Connect,
-    client_id: &str,
-    expiry_s: u32,
-    peer: SocketAddr,
-) -> Result<Seated, Reject> {
-    let mailbox = Arc::new(Mailbox::new());
+async fn take_seat(shared: &Arc<Shared>, mut claim: Claim<'_>) -> Result<Seated, Reject> {
     loop {
-        let claim = Claim {
-            client_id,
-            clean: connect.clean,
-            expiry_s,
-            version: connect.version,
-            address: Some(peer.ip()),
-            mailbox: &mailbox,
-            now_ms: shared.log.now_ms(),
-        };
+        claim.now_ms = shared.log.now_ms();
         match shared.registry.attach(&claim, shared.log.log_time_us(), shared.config.max_sessions) {
             Attach::Busy(owner) => owner.closed().await,
             Attach::Full => return Err(Reject::Quota),
-            Attach::Attached { session, present, ended } => {
+            Attach::Attached { session, present, ended, voided } => {
+                let mailbox = Arc::clone(claim.mailbox);
                 lock(&session.outbox).mailbox = Some(Arc::clone(&mailbox));
-                let seat = Seat { shared: Arc::clone(shared), session, mailbox, expiry_s: None };
-                return Ok((seat, present, ended));
+                let shared = Arc::clone(shared);
+                let seat = Seat { shared, session, mailbox, voided, announced: false, ending: Ending::Lost };
+                return Ok(Seated { seat, present, ended });
             }
         }
     }
 }
 
-/// Makes sure that the log knows of a session that may outlive its connection, and of the end of the one before,
-/// before the client is told.
-async fn open(
-    shared: &Shared,
-    session: &Arc<Session>,
-    version: Version,
-    ended: Option<&Session>,
-) -> Result<(), Reject> {
+/// Makes sure that the log knows of the connection and its will, and of the end of the session before, before the client
+/// is told.
+async fn announce(seat: &mut Seat, peer: SocketAddr, ended: Option<&Session>) -> Result<(), Reject> {
+    let (shared, session) = (Arc::clone(&seat.shared), Arc::clone(&seat.session));
     if let Some(ended) = ended {
-        if ended.durable() {
-            // Its own number, so the order towards the new session does not matter; it frees space, so it may use
-            // the reserve.
-            let mut batch = Batch::new();
-            let about = about(ended, shared.log.now_ms());
-            Note::Ended.push(about, &mut batch);
-            commit(shared, batch, Class::System).await?;
-        } else {
-            shared.order(Order::Ended(ended.number));
-        }
+        shared.end_session(ended);
     }
-    if session.durable() {
-        let mut batch = Batch::new();
-        let note = Note::Opened { expiry_s: session.expiry_s(), level: version.level() };
-        note.push(about(session, shared.log.now_ms()), &mut batch);
-        commit(shared, batch, Class::Client).await?;
-        shared.order(Order::Attached(session.number));
+    // What the log had no room for comes first.
+    if !shared.retry_unlogged() {
+        return Err(Reject::LogUnavailable);
     }
-    Ok(())
-}
-
-pub(super) fn about(session: &Session, time_ms: i64) -> About<'_> {
-    About { session: session.number, client_id: &session.client_id, time_ms, packet_id: 0 }
-}
-
-async fn commit(shared: &Shared, batch: Batch, class: Class) -> Result<(), Reject> {
-    let (answer, committed) = oneshot::channel();
-    let appended = shared.appender.append(batch, class, move |result| {
-        let _ = answer.send(result.is_ok());
+    let note = Note::Connected(Connected {
+        connection: session.connection(),
+        expiry_s: session.expiry_s(),
+        level: session.version().level(),
+        durable: session.durable(),
+        will: session.will(),
     });
-    match appended {
-        Ok(()) if committed.await == Ok(true) => Ok(()),
-        _ => Err(Reject::LogUnavailable),
+    let (principal, address) = (session.principal(), peer.ip().to_string());
+    let about = About { principal: &principal, address: &address, ..session.about(shared.log.now_ms()) };
+    let mut batch = Batch::new();
+    note.push(about, &mut batch);
+    let (client_id, connection) = (&session.client_id, session.connection());
+    let subject = Subject { client_id, principal: &principal, address: &address, connection };
+    subject.connected(about.time_ms, &mut batch);
+    loop {
+        let (answer, committed) = oneshot::channel();
+        let appended = shared.appender.append(batch, Class::Client, move |result| {
+            let _ = answer.send(result.is_ok());
+        });
+        match appended {
+            Ok(()) => {
+                seat.announced = true;
+                return if committed.await == Ok(true) { Ok(()) } else { Err(Reject::LogUnavailable) };
+            }
+            // Its place in the queue comes within the time that a CONNECT has.
+            Err((back, AppendError::Full)) => batch = back,
+            Err(_) => return Err(Reject::LogUnavailable),
+        }
+        tokio::time::sleep(RETRY_FULL).await;
     }
 }
 
@@ -300,6 +311,7 @@ fn write_connack(
     session_present: bool,
     expiry_s: u32,
     assigned_client_identifier: Option<String>,
+    keep_alive: u16,
     out: &mut BytesMut,
 ) {
     let config = &shared.config;
@@ -309,18 +321,17 @@ fn write_connack(
             let properties = v5::ConnAckProperties {
                 session_expiry_interval: (connect.session_expiry.unwrap_or(0) != expiry_s).then_some(expiry_s),
                 receive_max: Some(config.receive_maximum),
-                // QoS 2 may be published; subscriptions are granted 1 at most, which SUBACK says.
                 max_qos: None,
-                retain_available: Some(0),
+                retain_available: Some(1),
                 max_packet_size: Some(config.max_packet_bytes),
                 assigned_client_identifier,
                 topic_alias_max: Some(config.topic_alias_maximum),
                 reason_string: None,
                 user_properties: Vec::new(),
                 wildcard_subscription_available: Some(1),
-                subscription_identifiers_available: Some(0),
-                shared_subscription_available: Some(0),
-                server_keep_alive: None,
+                subscription_identifiers_available: Some(1),
+                shared_subscription_available: Some(1),
+                server_keep_alive: (keep_alive != connect.keep_alive).then_some(keep_alive),
                 response_information: None,
                 server_reference: None,
                 authentication_method: None,

@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use ahash::{AHashMap, AHashSet};
 use bytes::{BufMut, BytesMut};
-use hedgerow_sql::topic::TopicFilter;
 use hedgerow_storage::log::{Batch, RecordFields, RecordKind};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -14,12 +13,13 @@ use super::Shared;
 use super::delivery::Order;
 use super::frame::{Frame, Version};
 use super::notes::{About, Note};
-use super::packet::{self, Disconnect, Filter, kind};
+use super::packet::{self, Disconnect, kind};
+use super::presence::Subject;
 use super::property::{self, id};
 use super::publish::{self, TopicLimits};
 use super::reject::Reject;
 use super::session::{Session, lock};
-use super::subscriptions::options;
+use super::subscriptions::{Path, options};
 
 /// Why a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,9 @@ pub(super) struct Inbound {
     shared: Arc<Shared>,
     session: Arc<Session>,
     version: Version,
+    principal: Arc<str>,
     address: String,
+    connection: u64,
     limits: TopicLimits,
     aliases: AHashMap<u16, Box<str>>,
     /// QoS 1 messages not acknowledged yet.
@@ -98,8 +100,10 @@ pub(super) struct Inbound {
 
 impl Inbound {
     pub(super) fn new(shared: Arc<Shared>, session: Arc<Session>, version: Version, address: String) -> Self {
-        let limits = TopicLimits { bytes: shared.config.max_topic_bytes, levels: shared.config.max_topic_levels };
+        let limits = shared.config.topic_limits();
         Self {
+            principal: session.principal(),
+            connection: session.connection(),
             shared,
             session,
             version,
@@ -121,7 +125,7 @@ impl Inbound {
     ) -> Result<(), Ending> {
         match frame.kind() {
             kind::PUBLISH => self.publish(frame, now_ms, work)?,
-            kind::PUBACK => self.acknowledged(frame)?,
+            kind::PUBACK | kind::PUBREC | kind::PUBCOMP => self.acknowledged(frame, out)?,
             kind::PUBREL => self.release(frame, now_ms, work)?,
             kind::SUBSCRIBE => self.subscribe(frame, now_ms, work)?,
             kind::UNSUBSCRIBE => self.unsubscribe(frame, now_ms, work)?,
@@ -137,9 +141,8 @@ impl Inbound {
                 }
                 return Err(Ending::Left(leave));
             }
-            // PUBREC and PUBCOMP answer QoS 2 messages, which are not sent; a second CONNECT, and AUTH without an
-            // authentication method, are protocol errors; the rest only servers send.
-            kind::PUBREC | kind::PUBCOMP | kind::CONNECT => return Err(Reject::Protocol.into()),
+            // A second CONNECT, and AUTH without an authentication method, are protocol errors; the rest only servers
+            // send.
             kind::AUTH if self.version == Version::V5 => return Err(Reject::Protocol.into()),
             0 | kind::AUTH => return Err(Reject::Malformed.into()),
             _ => return Err(Reject::Protocol.into()),
@@ -152,12 +155,6 @@ impl Inbound {
         let metrics = &self.shared.metrics;
         if let Some(counter) = work.received.get_mut(usize::from(publish.qos)) {
             *counter += 1;
-        }
-        if publish.retain {
-            if self.version == Version::V5 {
-                return Err(Reject::Retain.into());
-            }
-            metrics.retained_as_ordinary.add(1);
         }
         if publish.qos > 0 && self.version == Version::V5 {
             let quota = usize::from(self.shared.config.receive_maximum);
@@ -205,7 +202,7 @@ impl Inbound {
             time_ms: now_ms,
             topic,
             client_id: &self.session.client_id,
-            principal: "",
+            principal: &self.principal,
             address: &self.address,
             session: self.session.number,
             packet_id: publish.packet_id,
@@ -232,11 +229,25 @@ impl Inbound {
         Ok(())
     }
 
-    fn acknowledged(&mut self, frame: Frame<'_>) -> Result<(), Ending> {
-        let (packet_id, _) = packet::ack(frame, self.version)?;
+    /// PUBACK, PUBREC and PUBCOMP, for messages sent. None of them needs a commit.
+    fn acknowledged(&mut self, frame: Frame<'_>, out: &mut BytesMut) -> Result<(), Ending> {
+        let (packet_id, reason) = packet::ack(frame, self.version)?;
         let mut outbox = lock(&self.session.outbox);
         let before = outbox.acknowledged.len();
-        if outbox.acknowledge(packet_id) {
+        let known = match frame.kind() {
+            kind::PUBACK => outbox.acknowledge(packet_id),
+            kind::PUBCOMP => outbox.complete(packet_id),
+            _ => {
+                let known = outbox.received(packet_id, reason >= 0x80);
+                if reason < 0x80 {
+                    // Who has the message is to forget its id, whether it is known here or not.
+                    let unknown = if known || self.version == Version::V4 { 0 } else { 0x92 };
+                    packet::put_ack(out, kind::PUBREL, packet_id, unknown);
+                }
+                known
+            }
+        };
+        if known {
             self.shared.metrics.acks_in.add(1);
         }
         if before == 0 && outbox.acknowledged.len() == 1 {
@@ -258,15 +269,17 @@ impl Inbound {
     }
 
     fn subscribe(&mut self, frame: Frame<'_>, now_ms: i64, work: &mut Work) -> Result<(), Ending> {
-        let (packet_id, filters) = packet::subscribe(frame, self.version)?;
-        let mut codes = Vec::with_capacity(filters.len());
-        let mut granted = Vec::with_capacity(filters.len());
-        for filter in &filters {
-            match self.grant(filter) {
-                Ok(options) => {
-                    codes.push(options & options::QOS);
-                    granted.push((filter.path.as_str(), options));
+        let subscribe = packet::subscribe(frame, self.version)?;
+        let mut codes = Vec::with_capacity(subscribe.filters.len());
+        let mut granted = Vec::with_capacity(subscribe.filters.len());
+        for filter in &subscribe.filters {
+            match self.grant(filter.path, filter.options) {
+                Ok(()) => {
+                    codes.push(filter.options & options::QOS);
+                    granted.push((filter.path, filter.options));
                 }
+                // It cannot be refused by a code (§3.8.3.1).
+                Err((reason @ Reject::Protocol, _)) => return Err(reason.into()),
                 Err((reason, code)) => {
                     self.shared.metrics.reject(reason);
                     codes.push(code);
@@ -274,36 +287,39 @@ impl Inbound {
             }
         }
         if !granted.is_empty() {
-            self.note(&Note::Subscribed(granted), packet_id, now_ms, work);
+            let topics: Vec<&str> = granted.iter().map(|(path, _)| *path).collect();
+            let note = Note::Subscribed { identifier: subscribe.identifier, filters: granted };
+            self.note(&note, subscribe.packet_id, now_ms, work);
+            self.subject().subscribed(&topics, now_ms, &mut work.batch);
         }
-        packet::put_suback(&mut work.ticket.acks, self.version, packet_id, &codes);
+        packet::put_suback(&mut work.ticket.acks, self.version, subscribe.packet_id, &codes);
         Ok(())
     }
 
-    /// The options granted, or why not and the code for SUBACK.
-    fn grant(&self, asked: &Filter) -> Result<u8, (Reject, u8)> {
+    /// Grants a subscription, or says why not and the code for SUBACK.
+    fn grant(&self, asked: &str, granted: u8) -> Result<(), (Reject, u8)> {
         let refuse = |reason: Reject| Err((reason, reason.code()));
-        if asked.path == "$share" || asked.path.starts_with("$share/") {
-            return refuse(Reject::SharedSubscription);
-        }
-        let too_long = asked.path.len() > self.limits.bytes || asked.path.split('/').count() > self.limits.levels;
-        let Ok(filter) = TopicFilter::new(&asked.path) else { return refuse(Reject::TopicFilter) };
-        if too_long {
+        let Ok(path) = Path::parse(asked) else { return refuse(Reject::TopicFilter) };
+        if !publish::within(path.filter.as_str(), self.limits) || asked.len() > 2 * self.limits.bytes {
             return refuse(Reject::TopicFilter);
         }
+        if path.shared && granted & options::NO_LOCAL != 0 {
+            return refuse(Reject::Protocol);
+        }
         // Messages for one rule alone are nobody else's.
-        if asked.path.starts_with("$aws/rules/") {
+        if path.filter.as_str().starts_with("$aws/rules/") {
             return Err((Reject::TopicReserved, 0x87));
         }
+        let config = &self.shared.config;
+        if config.refused_filters.iter().any(|filter| filter == asked || filter == path.filter.as_str()) {
+            return refuse(Reject::FilterRefused);
+        }
         let mut filters = lock(&self.session.filters);
-        if filters.len() >= self.shared.config.max_subscriptions && !filters.contains_key(filter.as_str()) {
+        if filters.len() >= config.max_subscriptions && !filters.contains_key(&path.text) {
             return refuse(Reject::Quota);
         }
-        let flag = |set: bool, bit: u8| if set { bit } else { 0 };
-        let granted =
-            asked.qos.min(1) | flag(asked.no_local, options::NO_LOCAL) | flag(asked.keep_retain, options::KEEP_RETAIN);
-        filters.insert(Arc::clone(filter.text()), granted);
-        Ok(granted)
+        filters.insert(path.text, granted);
+        Ok(())
     }
 
     fn unsubscribe(&mut self, frame: Frame<'_>, now_ms: i64, work: &mut Work) -> Result<(), Ending> {
@@ -311,25 +327,34 @@ impl Inbound {
         let mut known = Vec::new();
         let codes: Vec<u8> = filters
             .iter()
-            .map(|filter| match TopicFilter::new(filter) {
+            .map(|filter| match Path::parse(filter) {
                 Err(_) => Reject::TopicFilter.code(),
-                Ok(_) if lock(&self.session.filters).remove(filter.as_str()).is_some() => {
-                    known.push(filter.as_str());
+                Ok(path) if lock(&self.session.filters).remove(&path.text).is_some() => {
+                    known.push(*filter);
                     0
                 }
                 Ok(_) => 0x11,
             })
             .collect();
         if !known.is_empty() {
+            self.subject().unsubscribed(&known, now_ms, &mut work.batch);
             self.note(&Note::Unsubscribed(known), packet_id, now_ms, work);
         }
         packet::put_unsuback(&mut work.ticket.acks, self.version, packet_id, &codes);
         Ok(())
     }
 
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            client_id: &self.session.client_id,
+            principal: &self.principal,
+            address: &self.address,
+            connection: self.connection,
+        }
+    }
+
     fn note(&self, note: &Note<'_>, packet_id: u16, time_ms: i64, work: &mut Work) {
-        let session = &self.session;
-        let about = About { session: session.number, client_id: &session.client_id, time_ms, packet_id };
+        let about = About { packet_id, ..self.session.about(time_ms) };
         note.push(about, &mut work.batch);
     }
 

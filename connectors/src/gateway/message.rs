@@ -59,7 +59,7 @@ impl Message {
     pub(super) fn time_left(&self, now_ms: i64) -> Result<Option<(usize, u32)>, Expired> {
         let Some((at, end)) = self.expiry else { return Ok(None) };
         match end - now_ms {
-            ..=0 => Err(Expired),
+            ..=0 => Err(Expired { at }),
             left => Ok(Some((at, u32::try_from((left + 999) / 1000).unwrap_or(u32::MAX)))),
         }
     }
@@ -67,19 +67,67 @@ impl Message {
 
 /// The message's time is over.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Expired;
+pub(super) struct Expired {
+    /// Where the expiry stands in the properties.
+    pub at: usize,
+}
+
+/// Which subscriptions brought a message to a subscriber, where that matters.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Route {
+    /// Their identifiers.
+    pub identifiers: Box<[u32]>,
+    /// The shared subscription (`$share/…`), if it is one.
+    pub share: Option<Arc<str>>,
+}
 
 /// A message in one subscriber's queue.
 #[derive(Clone, Debug)]
 pub(super) struct Queued {
     pub message: Arc<Message>,
-    /// As granted: 0 or 1.
+    /// Its name in the queue, and its order there: see [`place`].
+    pub place: u64,
+    /// As granted.
     pub qos: u8,
     pub retain: bool,
     /// It is in the queue on disk too.
     pub stored: bool,
+    /// QoS 2: the subscriber has it. What is left is PUBREL and PUBCOMP.
+    pub released: bool,
+    /// The queue on disk does not know that yet.
+    pub changed: bool,
     /// The packet id it was sent under on an earlier connection, or 0.
     pub packet_id: u16,
+    pub route: Option<Arc<Route>>,
+}
+
+impl Route {
+    /// Of a single subscription with this identifier, or 0 for none.
+    pub(super) fn of(identifier: u32) -> Option<Arc<Self>> {
+        (identifier > 0).then(|| Arc::new(Self { identifiers: [identifier].into(), share: None }))
+    }
+}
+
+impl Queued {
+    /// A message that is new in a queue.
+    pub(super) fn new(message: Arc<Message>, place: u64, qos: u8, retain: bool, route: Option<Arc<Route>>) -> Self {
+        Self { message, place, qos, retain, stored: false, released: false, changed: false, packet_id: 0, route }
+    }
+
+    /// The subscription identifiers to be sent along.
+    pub(super) fn identifiers(&self) -> &[u32] {
+        self.route.as_ref().map_or(&[], |route| &route.identifiers)
+    }
+
+    pub(super) fn share(&self) -> Option<&Arc<str>> {
+        self.route.as_ref()?.share.as_ref()
+    }
+}
+
+/// The place of a message in a queue: the offset of the record that made it due, and which of those it is. A message
+/// that comes as it is logged is number 0 at its own offset; retained ones are due where the subscription is noted.
+pub(super) fn place(offset: u64, number: usize) -> u64 {
+    offset << 20 | (number as u64).min((1 << 20) - 1)
 }
 
 #[cfg(test)]
@@ -91,7 +139,7 @@ mod tests {
         let message = Message::new(1, 10_000, "a", &[1, 1, 2, 0, 0, 0, 5], b"p");
         assert_eq!(message.time_left(10_000), Ok(Some((3, 5))));
         assert_eq!(message.time_left(14_001), Ok(Some((3, 1))));
-        assert_eq!(message.time_left(15_000), Err(Expired));
+        assert_eq!(message.time_left(15_000), Err(Expired { at: 3 }));
         assert_eq!((message.topic(), message.properties().len(), message.payload()), ("a", 7, &b"p"[..]));
         assert!(!Message::new(1, 0, "a", &[], b"").expires());
     }

@@ -80,17 +80,25 @@ pub struct GatewayMetrics {
     /// Bytes read from sockets.
     pub bytes_in: Counter,
     /// PUBLISH packets sent, by QoS granted.
-    pub messages_out: [Counter; 2],
+    pub messages_out: [Counter; 3],
     /// Bytes written to sockets.
     pub bytes_out: Counter,
-    /// PUBACK, PUBREC and PUBCOMP sent.
+    /// PUBACK, PUBREC and PUBCOMP sent for messages received.
     pub acks_out: Counter,
-    /// PUBACK received.
+    /// PUBACK, PUBREC and PUBCOMP received.
     pub acks_in: Counter,
     /// QoS 2 messages that a client sent again and that were not logged twice.
     pub duplicates_suppressed: Counter,
-    /// Retained PUBLISH of 3.1.1 clients, taken as ordinary messages.
-    pub retained_as_ordinary: Counter,
+    /// Last wills published.
+    pub wills: Counter,
+    /// Retained messages (gauge).
+    pub retained: Counter,
+    /// Their bytes (gauge).
+    pub retained_bytes: Counter,
+    /// Messages to be retained that were delivered and not kept: there are too many.
+    pub retained_refused: Counter,
+    /// Messages of shared subscriptions given to another member because theirs left.
+    pub rerouted: Counter,
     /// Messages dropped because a subscriber's queue was full.
     pub queue_drops: Counter,
     /// Messages dropped because they expired before they were sent.

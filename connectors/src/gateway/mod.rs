@@ -6,25 +6,20 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `listener`, `handshake`, `connection` | a socket: accepted, greeted, served |
+//! | `listener`, `handshake`, `seat`, `connection` | a socket: accepted, greeted, its hold on a session, served |
 //! | `frame`, `property`, `publish`, `packet` | bytes: cut, checked, read and written |
 //! | `inbound` | what a client sends, as a batch for the log and the answers to it |
 //! | `session`, `outbox`, `mailbox` | who is connected to what, and what waits for whom |
+//! | `will`, `presence` | what is said when a client is gone; who comes and goes |
 //! | `notes`, `rows` | what survives: in the log, and on disk |
-//! | `delivery`, `slot`, `subscriptions`, `message` | from the log to subscribers |
+//! | `delivery`, `slot`, `subscriptions`, `retained`, `message` | from the log to subscribers |
 //!
-//! May know: MQTT, the log, the store. Must not know: rules, JSON, SQL beyond topics.
+//! May know: MQTT, the log, the store. Must not know: rules, what payloads mean, SQL beyond topics.
 //!
-//! # What is not available yet, and what clients are told
-//!
-//! - Last wills: a CONNECT with one is refused (MQTT 5: 0x83 with a reason; 3.1.1: return code 3) unless
-//!   `last_will = "ignore"`.
-//! - Retained messages: CONNACK says so; an MQTT 5 PUBLISH with retain is a protocol error (0x9A). From 3.1.1, which
-//!   cannot be told, it is taken as an ordinary message and counted.
-//! - QoS 2 towards subscribers: subscriptions are granted QoS 1 at most.
-//! - Shared subscriptions (SUBACK 0x9E, or 0x80) and subscription identifiers (DISCONNECT 0xA1).
-//! - Authentication: user names and passwords are accepted and ignored; enhanced authentication is refused (0x8C).
+//! Not available yet: authentication. User names and passwords are accepted and ignored; enhanced authentication is
+//! refused (0x8C).
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +28,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
-use hedgerow_storage::log::{Appender, Batch, Class, Epoch, Log, ReadError};
+use hedgerow_storage::log::{Appender, Epoch, Log, ReadError};
 use hedgerow_storage::table::{Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -51,23 +46,27 @@ mod metrics;
 mod notes;
 mod outbox;
 mod packet;
+mod presence;
 mod property;
 mod publish;
 mod reject;
+mod retained;
 mod rows;
+mod seat;
 mod session;
 mod slot;
 mod subscriptions;
+mod will;
 
-pub use config::{GatewayConfig, WillPolicy};
+pub use config::GatewayConfig;
 pub use metrics::{Counter, GatewayMetrics, Histogram};
 pub use reject::Reject;
 pub use rows::MARK;
 pub use session::SessionInfo;
 
 use delivery::{Delivery, DeliveryError, Order};
-use notes::Note;
-use session::{Registry, Session, lock};
+use seat::Unlogged;
+use session::{Registry, lock};
 
 /// What all parts of the gateway hold.
 struct Shared {
@@ -77,6 +76,8 @@ struct Shared {
     registry: Registry,
     metrics: GatewayMetrics,
     orders: Sender<Order>,
+    /// What the log has to take and had no room for; a few batches a session at most.
+    unlogged: Mutex<VecDeque<Unlogged>>,
     /// KiB on their way into the log.
     in_flight: Arc<Semaphore>,
     /// All of them.
@@ -97,19 +98,6 @@ impl Shared {
     fn order(&self, order: Order) {
         // Without the delivery thread there is nobody to obey; its failure is shown by `Gateway::failure`.
         let _ = self.orders.send(order);
-    }
-
-    /// Appends a note that nobody waits for. Without it, a restart knows less: a session counts as disconnected when
-    /// the restart happened, or as alive until it expires.
-    fn tell_log(&self, session: &Session, note: &Note<'_>, now_ms: i64) {
-        let mut batch = Batch::new();
-        note.push(handshake::about(session, now_ms), &mut batch);
-        if let Err((_, error)) = self.appender.append(batch, Class::System, |_| {})
-            && *note == Note::Ended
-        {
-            tracing::debug!(%error, client = %session.client_id, "the log took no note of the end of a session");
-            self.order(Order::Ended(session.number));
-        }
     }
 }
 
@@ -186,6 +174,7 @@ impl Gateway {
             registry: Registry::default(),
             metrics: GatewayMetrics::default(),
             orders,
+            unlogged: Mutex::default(),
             in_flight: Arc::new(Semaphore::new(in_flight_kib as usize)),
             in_flight_kib,
             connections: Arc::new(Semaphore::new(config.max_connections)),

@@ -8,7 +8,16 @@ pub(super) mod id {
     pub(in super::super) const PAYLOAD_FORMAT: u8 = 1;
     pub(in super::super) const MESSAGE_EXPIRY: u8 = 2;
     pub(in super::super) const RESPONSE_TOPIC: u8 = 8;
+    pub(in super::super) const SUBSCRIPTION_IDENTIFIER: u8 = 11;
+    pub(in super::super) const SESSION_EXPIRY: u8 = 17;
+    pub(in super::super) const AUTH_METHOD: u8 = 21;
+    pub(in super::super) const AUTH_DATA: u8 = 22;
+    pub(in super::super) const PROBLEM_INFORMATION: u8 = 23;
+    pub(in super::super) const WILL_DELAY: u8 = 24;
+    pub(in super::super) const RECEIVE_MAXIMUM: u8 = 33;
+    pub(in super::super) const TOPIC_ALIAS_MAXIMUM: u8 = 34;
     pub(in super::super) const TOPIC_ALIAS: u8 = 35;
+    pub(in super::super) const MAX_PACKET: u8 = 39;
 }
 
 /// The properties a packet may have, as a bit set of their identifiers.

@@ -76,6 +76,11 @@ fn topic_name(bytes: &[u8], limits: TopicLimits) -> Result<&str, Reject> {
     std::str::from_utf8(bytes).map_err(|_| Reject::BadText)
 }
 
+/// Is a topic within the limits?
+pub(super) fn within(topic: &str, limits: TopicLimits) -> bool {
+    topic.len() <= limits.bytes && topic.split('/').count() <= limits.levels
+}
+
 /// What a client publishes under a reserved prefix goes nowhere, and is refused. `$aws/rules/<rule>/…` is the
 /// exception: a message for one rule alone, logged and never given to subscribers.
 pub(super) fn is_reserved(topic: &str) -> bool {
@@ -97,12 +102,16 @@ pub(super) fn is_for_one_rule(topic: &str) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Outgoing<'a> {
     pub dup: bool,
-    /// 0 or 1.
     pub qos: u8,
     pub retain: bool,
+    /// Empty if the alias stands for it.
     pub topic: &'a str,
     pub packet_id: u16,
-    /// Property section without its length; written to MQTT 5 clients only.
+    /// MQTT 5 clients only, as all that follows up to the payload.
+    pub alias: Option<u16>,
+    /// Identifiers of the subscriptions it is for.
+    pub identifiers: &'a [u32],
+    /// Property section without its length.
     pub properties: &'a [u8],
     /// Where in the section the expiry stands, and the seconds that are left.
     pub expiry: Option<(usize, u32)>,
@@ -110,10 +119,16 @@ pub(super) struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
+    /// Length of the property section.
+    fn section(&self) -> usize {
+        let identifiers: usize = self.identifiers.iter().map(|id| 1 + varint_len(*id as usize)).sum();
+        self.properties.len() + identifiers + if self.alias.is_some() { 3 } else { 0 }
+    }
+
     fn remaining(&self, version: Version) -> usize {
         let properties = match version {
             Version::V4 => 0,
-            Version::V5 => varint_len(self.properties.len()) + self.properties.len(),
+            Version::V5 => varint_len(self.section()) + self.section(),
         };
         2 + self.topic.len() + if self.qos > 0 { 2 } else { 0 } + properties + self.payload.len()
     }
@@ -136,7 +151,15 @@ impl Outgoing<'_> {
             out.put_u16(self.packet_id);
         }
         if version == Version::V5 {
-            put_varint(out, self.properties.len());
+            put_varint(out, self.section());
+            if let Some(alias) = self.alias {
+                out.put_u8(id::TOPIC_ALIAS);
+                out.put_u16(alias);
+            }
+            for identifier in self.identifiers {
+                out.put_u8(id::SUBSCRIPTION_IDENTIFIER);
+                put_varint(out, *identifier as usize);
+            }
             let start = out.len();
             out.put_slice(self.properties);
             if let Some((at, seconds)) = self.expiry
@@ -213,31 +236,39 @@ mod tests {
         /// What is written is read back the same, by this parser and by the codec of the client library.
         #[test]
         fn written_and_read_back(
-            topic in "[a-zé/$]{1,20}", qos in 0..2u8, retain: bool, packet_id in 1..=u16::MAX,
+            topic in "[a-zé/$]{1,20}", qos in 0..3u8, retain: bool, packet_id in 1..=u16::MAX,
             payload in prop::collection::vec(any::<u8>(), 0..300), seconds: u32,
+            identifier in 1..268_435_456u32, alias in prop::option::of(1..=u16::MAX),
         ) {
             prop_assume!(topic.matches('/').count() < 8);
             let properties = [2, 0, 0, 0, 9, 38, 0, 1, b'k', 0, 1, b'v'];
             let outgoing = Outgoing {
-                dup: qos > 0, qos, retain, topic: &topic, packet_id, properties: &properties,
-                expiry: Some((1, seconds)), payload: &payload,
+                dup: qos > 0, qos, retain, topic: &topic, packet_id, alias, identifiers: &[identifier, 1],
+                properties: &properties, expiry: Some((1, seconds)), payload: &payload,
             };
             for version in [Version::V4, Version::V5] {
                 let mut out = BytesMut::new();
                 outgoing.write(version, &mut out);
                 prop_assert_eq!(out.len(), outgoing.size(version));
-                let back = read(&out, version).unwrap();
-                prop_assert_eq!(
-                    (back.topic, back.qos, back.retain, back.payload), (&*topic, qos, retain, &*payload)
-                );
-                prop_assert_eq!(back.packet_id, if qos > 0 { packet_id } else { 0 });
                 if version == Version::V5 {
-                    prop_assert_eq!(property::expiry(back.properties), Some((1, seconds)));
+                    // Only servers write subscription identifiers, so only the client's side reads them.
                     let packet = rumqttc::v5::mqttbytes::v5::Packet::read(&mut out, None).unwrap();
                     let rumqttc::v5::mqttbytes::v5::Packet::Publish(theirs) = packet else { panic!("publish") };
-                    prop_assert_eq!(&theirs.payload[..], &payload[..]);
-                    prop_assert_eq!(theirs.properties.unwrap().message_expiry_interval, Some(seconds));
+                    prop_assert_eq!((&theirs.topic[..], &theirs.payload[..]), (topic.as_bytes(), &payload[..]));
+                    let properties = theirs.properties.unwrap();
+                    prop_assert_eq!(properties.message_expiry_interval, Some(seconds));
+                    prop_assert_eq!(properties.topic_alias, alias);
+                    prop_assert_eq!(properties.subscription_identifiers, [identifier as usize, 1]);
+                    let plain = Outgoing { identifiers: &[], ..outgoing };
+                    let mut out = BytesMut::new();
+                    plain.write(version, &mut out);
+                    let back = read(&out, version).unwrap();
+                    prop_assert_eq!((back.topic, back.qos, back.retain), (&*topic, qos, retain));
+                    prop_assert_eq!((back.packet_id, back.alias), (if qos > 0 { packet_id } else { 0 }, alias));
+                    prop_assert_eq!(property::expiry(back.properties).map(|found| found.1), Some(seconds));
                 } else {
+                    let back = read(&out, version).unwrap();
+                    prop_assert_eq!((back.topic, back.qos, back.payload), (&*topic, qos, &*payload));
                     let packet = rumqttc::mqttbytes::v4::Packet::read(&mut out, 1 << 20).unwrap();
                     let rumqttc::mqttbytes::v4::Packet::Publish(theirs) = packet else { panic!("publish") };
                     prop_assert_eq!((theirs.topic, &theirs.payload[..]), (topic.clone(), &payload[..]));

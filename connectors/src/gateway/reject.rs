@@ -29,14 +29,8 @@ pub enum Reject {
     PacketTooLarge,
     /// More unacknowledged messages than the receive maximum.
     ReceiveMaximum,
-    /// A retained message from an MQTT 5 client, which was told that there are none.
-    Retain,
-    /// A last will, which is not available.
-    Will,
-    /// A shared subscription, which is not available.
-    SharedSubscription,
-    /// A subscription identifier, which is not available.
-    SubscriptionId,
+    /// A topic filter of `gateway.refused_filters`.
+    FilterRefused,
     /// Enhanced authentication, which is not available.
     AuthMethod,
     /// No CONNECT within the time.
@@ -57,7 +51,7 @@ pub enum Reject {
 
 impl Reject {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 21] = [
         Self::Malformed,
         Self::BadText,
         Self::Protocol,
@@ -70,10 +64,7 @@ impl Reject {
         Self::TopicAlias,
         Self::PacketTooLarge,
         Self::ReceiveMaximum,
-        Self::Retain,
-        Self::Will,
-        Self::SharedSubscription,
-        Self::SubscriptionId,
+        Self::FilterRefused,
         Self::AuthMethod,
         Self::ConnectTimeout,
         Self::KeepAlive,
@@ -99,10 +90,7 @@ impl Reject {
             Self::TopicAlias => "topic_alias",
             Self::PacketTooLarge => "packet_too_large",
             Self::ReceiveMaximum => "receive_maximum",
-            Self::Retain => "retain",
-            Self::Will => "will",
-            Self::SharedSubscription => "shared_subscription",
-            Self::SubscriptionId => "subscription_id",
+            Self::FilterRefused => "filter_refused",
             Self::AuthMethod => "auth_method",
             Self::ConnectTimeout => "connect_timeout",
             Self::KeepAlive => "keep_alive",
@@ -126,12 +114,9 @@ impl Reject {
             Self::TopicAlias => 0x94,
             Self::PacketTooLarge => 0x95,
             Self::ReceiveMaximum => 0x93,
-            Self::Retain => 0x9A,
-            Self::Will | Self::LogUnavailable => 0x83,
-            Self::SharedSubscription => 0x9E,
-            Self::SubscriptionId => 0xA1,
+            Self::LogUnavailable => 0x83,
             Self::AuthMethod => 0x8C,
-            Self::ConnectTimeout | Self::PacketTimeout => 0x80,
+            Self::ConnectTimeout | Self::PacketTimeout | Self::FilterRefused => 0x80,
             Self::KeepAlive => 0x8D,
             Self::TakenOver => 0x8E,
             Self::Quota => 0x97,
@@ -142,14 +127,10 @@ impl Reject {
     /// What a client with reason strings is told besides the code, where that helps.
     pub fn advice(self) -> Option<&'static str> {
         match self {
-            Self::Will => {
-                Some("last wills are not available: connect without one, or set gateway.last_will = \"ignore\"")
-            }
             Self::TopicReserved => Some("topics under $aws/, $SYS/ and $share/ belong to the service"),
-            Self::Retain => Some("retained messages are not available"),
-            Self::ClientId => {
-                Some("a client id needs characters unless the session is clean, and has a maximum length")
-            }
+            Self::ClientId => Some(
+                "a client id needs characters unless the session is clean, has no + or #, and has a maximum length",
+            ),
             Self::LogUnavailable => Some("the ingest log takes no more messages: see the health report of the server"),
             Self::Quota => Some("a limit of the gateway's configuration is reached"),
             _ => None,

@@ -20,7 +20,9 @@ use super::rules::{ApplyReport, ApplyRequest, Change, ChangeAction, Finding, Rul
 use super::{Api, HttpServer, TableReader, Token};
 use crate::config::{Config, Environment};
 use crate::metrics::{Exposition, MetricsSource, Sample};
-use crate::query::system::{ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus};
+use crate::query::system::{
+    ConnectionStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus,
+};
 use crate::query::{NoRow, QueryEngine, Relations, Sources};
 
 /// Stands for the running server.
@@ -38,6 +40,9 @@ impl SystemViews for Fake {
         Vec::new()
     }
     fn tables(&self) -> Vec<TableStatus> {
+        Vec::new()
+    }
+    fn connections(&self) -> Vec<ConnectionStatus> {
         Vec::new()
     }
     fn sessions(&self) -> Vec<SessionStatus> {

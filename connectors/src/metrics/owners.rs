@@ -14,6 +14,8 @@ impl MetricsSource for GatewayMetrics {
             ("hedgerow_gateway_connections", "MQTT connections open now", &self.connections_open),
             ("hedgerow_gateway_sessions", "MQTT sessions, online and sleeping", &self.sessions),
             ("hedgerow_gateway_subscriptions", "Subscriptions", &self.subscriptions),
+            ("hedgerow_gateway_retained_messages", "Retained messages", &self.retained),
+            ("hedgerow_gateway_retained_bytes", "Bytes of retained messages", &self.retained_bytes),
             ("hedgerow_gateway_in_flight_bytes", "Bytes on their way into the log", &self.in_flight_bytes),
         ];
         for (name, help, value) in gauges {
@@ -24,16 +26,22 @@ impl MetricsSource for GatewayMetrics {
             ("hedgerow_gateway_received_bytes_total", "Bytes read from sockets", &self.bytes_in),
             ("hedgerow_gateway_sent_bytes_total", "Bytes written to sockets", &self.bytes_out),
             ("hedgerow_gateway_acks_sent_total", "PUBACK, PUBREC and PUBCOMP sent", &self.acks_out),
-            ("hedgerow_gateway_acks_received_total", "PUBACK received", &self.acks_in),
+            ("hedgerow_gateway_acks_received_total", "PUBACK, PUBREC and PUBCOMP received", &self.acks_in),
             (
                 "hedgerow_gateway_duplicates_suppressed_total",
                 "QoS 2 messages sent again and not logged twice",
                 &self.duplicates_suppressed,
             ),
+            ("hedgerow_gateway_wills_total", "Last wills published", &self.wills),
             (
-                "hedgerow_gateway_retained_as_ordinary_total",
-                "Retained messages taken as ordinary ones",
-                &self.retained_as_ordinary,
+                "hedgerow_gateway_retained_refused_total",
+                "Messages delivered and not retained: there are too many",
+                &self.retained_refused,
+            ),
+            (
+                "hedgerow_gateway_rerouted_total",
+                "Messages of shared subscriptions given to another member",
+                &self.rerouted,
             ),
             (
                 "hedgerow_gateway_queue_drops_total",
@@ -55,7 +63,7 @@ impl MetricsSource for GatewayMetrics {
         for (qos, value) in ["0", "1", "2"].into_iter().zip(&self.messages_in) {
             into.counter("hedgerow_gateway_received_total", "PUBLISH packets received", &[("qos", qos)], value.get());
         }
-        for (qos, value) in ["0", "1"].into_iter().zip(&self.messages_out) {
+        for (qos, value) in ["0", "1", "2"].into_iter().zip(&self.messages_out) {
             into.counter("hedgerow_gateway_sent_total", "PUBLISH packets sent", &[("qos", qos)], value.get());
         }
         for reason in Reject::ALL {

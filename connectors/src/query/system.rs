@@ -21,6 +21,8 @@ pub trait SystemViews: Send + Sync {
     fn tables(&self) -> Vec<TableStatus>;
     /// One per MQTT session, connected or not.
     fn sessions(&self) -> Vec<SessionStatus>;
+    /// One per MQTT connection.
+    fn connections(&self) -> Vec<ConnectionStatus>;
     /// The newest errors kept, oldest first.
     fn errors(&self) -> Vec<ErrorSample>;
     /// Every metric, as `/metrics` shows it.
@@ -102,6 +104,24 @@ pub struct SessionStatus {
     pub since_ms: Option<i64>,
 }
 
+/// `system.connections`: who is connected now; the columns named alike are those of the presence events.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is a column")]
+pub struct ConnectionStatus {
+    pub client_id: String,
+    pub session_identifier: String,
+    /// Of the `connected` event, and of the `disconnected` event to be.
+    pub version_number: u64,
+    pub principal: Option<String>,
+    pub address: Option<String>,
+    /// `3.1.1` or `5`.
+    pub protocol: String,
+    /// Where its last will goes if it is lost.
+    pub will_topic: Option<String>,
+    /// ms since 1970.
+    pub since_ms: Option<i64>,
+}
+
 /// `system.errors`: a sample; the counts are in `system.rules` and the metrics.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each is a column")]
@@ -121,7 +141,7 @@ pub struct ErrorSample {
 }
 
 /// The views' names.
-pub const VIEWS: [&str; 6] = ["errors", "metrics", "rules", "sessions", "sinks", "tables"];
+pub const VIEWS: [&str; 7] = ["connections", "errors", "metrics", "rules", "sessions", "sinks", "tables"];
 
 /// One view now.
 pub(super) fn view(name: &str, system: &dyn SystemViews) -> Option<RecordBatch> {
@@ -130,6 +150,7 @@ pub(super) fn view(name: &str, system: &dyn SystemViews) -> Option<RecordBatch> 
         "sinks" => sinks(&system.sinks()),
         "tables" => tables(&system.tables()),
         "sessions" => sessions(&system.sessions()),
+        "connections" => connections(&system.connections()),
         "errors" => errors(&system.errors()),
         "metrics" => metrics(&system.metrics()),
         _ => return None,
@@ -188,6 +209,19 @@ fn sessions(rows: &[SessionStatus]) -> RecordBatch {
         flag("persistent", rows, |r| r.persistent),
         count("subscriptions", rows, |r| Some(r.subscriptions)),
         count("queued", rows, |r| Some(r.queued)),
+        time("since", rows, |r| r.since_ms),
+    ])
+}
+
+fn connections(rows: &[ConnectionStatus]) -> RecordBatch {
+    batch(vec![
+        text("client_id", rows, |r| Some(&r.client_id)),
+        text("session_identifier", rows, |r| Some(&r.session_identifier)),
+        count("version_number", rows, |r| Some(r.version_number)),
+        text("principal", rows, |r| r.principal.as_deref()),
+        text("address", rows, |r| r.address.as_deref()),
+        text("protocol", rows, |r| Some(&r.protocol)),
+        text("will_topic", rows, |r| r.will_topic.as_deref()),
         time("since", rows, |r| r.since_ms),
     ])
 }

@@ -14,7 +14,7 @@ use hedgerow_storage::log::{Batch, Class, Epoch, Log, LogConfig, RecordFields, R
 use hedgerow_storage::table::{Key, TableSpec, Tables, TablesConfig, Write};
 use serde_json::{Value, json};
 
-use super::system::{ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus};
+use super::system::{ConnectionStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus};
 use super::{
     IngestLog, KeyValueTables, LakeCatalog, Lakes, NoRow, QueryEngine, QueryError, Relations, Sources, TableCatalog,
 };
@@ -31,6 +31,9 @@ impl SystemViews for NoSystem {
         Vec::new()
     }
     fn tables(&self) -> Vec<TableStatus> {
+        Vec::new()
+    }
+    fn connections(&self) -> Vec<ConnectionStatus> {
         Vec::new()
     }
     fn sessions(&self) -> Vec<SessionStatus> {

@@ -12,7 +12,9 @@ use hedgerow_storage::table::Tables;
 use super::sinks::OpenLakes;
 use crate::gateway::GatewayView;
 use crate::metrics::{Exposition, MetricsSource, Sample, collect_lake};
-use crate::query::system::{ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus};
+use crate::query::system::{
+    ConnectionStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus,
+};
 use crate::query::{LakeCatalog, TableCatalog};
 
 /// The views of one server.
@@ -117,6 +119,23 @@ impl SystemViews for Views {
             .collect()
     }
 
+    fn connections(&self) -> Vec<ConnectionStatus> {
+        let sessions = self.gateway.get().map(GatewayView::sessions).unwrap_or_default();
+        let connected = sessions.into_iter().filter(|session| session.connected);
+        connected
+            .map(|session| ConnectionStatus {
+                client_id: session.client_id,
+                session_identifier: session.session_identifier,
+                version_number: session.connection,
+                principal: Some(session.principal).filter(|principal| !principal.is_empty()),
+                address: session.address.map(|address| address.to_string()),
+                protocol: if session.protocol_level == 5 { "5" } else { "3.1.1" }.to_owned(),
+                will_topic: session.will_topic,
+                since_ms: Some(session.since_ms),
+            })
+            .collect()
+    }
+
     fn sessions(&self) -> Vec<SessionStatus> {
         let sessions = self.gateway.get().map(GatewayView::sessions).unwrap_or_default();
         sessions
@@ -124,7 +143,7 @@ impl SystemViews for Views {
             .map(|session| SessionStatus {
                 client_id: session.client_id,
                 connected: session.connected,
-                principal: None,
+                principal: Some(session.principal).filter(|principal| !principal.is_empty()),
                 address: session.address.map(|address| address.to_string()),
                 protocol: if session.protocol_level == 5 { "5" } else { "3.1.1" }.to_owned(),
                 persistent: session.expiry_s > 0,

@@ -74,7 +74,7 @@ async fn properties_reach_mqtt_5_subscribers_and_expiry_counts_down() {
     let got = four.take().await;
     assert_eq!((&*got.payload, got.properties.len()), ("hello", 0));
     publisher.publish("t", 1, 2, "lasting").await;
-    tokio::time::sleep(Duration::from_millis(2100)).await;
+    server.clock.advance(Duration::from_millis(2100));
     let (mut sleeper, _) = server.v5("sleeper", false, &[]).await;
     assert_eq!(sleeper.take().await.payload, "lasting", "the first has expired");
     assert_eq!(server.metrics().expired.get(), 1);

@@ -32,12 +32,15 @@ async fn a_flood_stops_at_the_socket_and_arrives_whole() {
         config.in_flight_bytes = 128 << 10;
     })
     .await;
-    server.gate.set(true);
     const CLIENTS: u32 = 6;
     const EACH: u16 = 40;
-    let mut floods = Vec::new();
+    let mut raws = Vec::new();
     for client in 0..CLIENTS {
-        let (mut raw, _) = server.v4(&format!("c{client}"), true).await;
+        raws.push((client, server.v4(&format!("c{client}"), true).await.0));
+    }
+    server.gate.set(true);
+    let mut floods = Vec::new();
+    for (client, mut raw) in raws {
         floods.push(tokio::spawn(async move {
             let mut bytes = BytesMut::new();
             for id in 1..=EACH {

@@ -1,18 +1,25 @@
 //! The gateway in front of a real log and a real store in a folder of its own, spoken to over real sockets.
 
 mod delivery;
+mod five;
 mod flow;
 mod library;
+mod presence;
 mod protocol;
+mod retained;
 mod sessions;
+mod shared;
+mod two;
+mod wills;
 
 use std::io;
 use std::path::Path;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use hedgerow_storage::clock::SystemClock;
+use hedgerow_storage::clock::{Clock, SystemClock};
 use hedgerow_storage::disk::{Disk, DiskFile, SystemDisk};
 use hedgerow_storage::log::{Epoch, Log, LogConfig, RecordKind};
 use hedgerow_storage::table::{Store, StoreConfig};
@@ -118,11 +125,34 @@ impl DiskFile for GatedFile {
     }
 }
 
+/// The machine's clocks, which a test can put forward.
+#[derive(Default)]
+struct TestClock {
+    real: SystemClock,
+    ahead_us: AtomicU64,
+}
+
+impl TestClock {
+    fn advance(&self, by: Duration) {
+        self.ahead_us.fetch_add(by.as_micros() as u64, Ordering::SeqCst);
+    }
+}
+
+impl Clock for TestClock {
+    fn monotonic_us(&self) -> u64 {
+        self.real.monotonic_us() + self.ahead_us.load(Ordering::SeqCst)
+    }
+    fn wall_us(&self) -> u64 {
+        self.real.wall_us() + self.ahead_us.load(Ordering::SeqCst)
+    }
+}
+
 /// A server: folder, log, store, gateway. May be stopped, in good order or not, and started again.
 struct Server {
     dir: tempfile::TempDir,
     config: GatewayConfig,
     gate: Arc<Gate>,
+    clock: Arc<TestClock>,
     running: Option<(Gateway, Arc<Log>)>,
 }
 
@@ -135,7 +165,7 @@ impl Server {
         let mut config = GatewayConfig { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..GatewayConfig::default() };
         change(&mut config);
         let dir = tempfile::tempdir().unwrap();
-        let mut server = Self { dir, config, gate: Arc::default(), running: None };
+        let mut server = Self { dir, config, gate: Arc::default(), clock: Arc::default(), running: None };
         server.run().await;
         server
     }
@@ -143,12 +173,13 @@ impl Server {
     async fn run(&mut self) {
         let (dir, config) = (self.dir.path().to_owned(), self.config.clone());
         let disk: Arc<dyn Disk> = Arc::new(GatedDisk(Arc::clone(&self.gate)));
+        let clock: Arc<dyn Clock> = self.clock.clone();
         let runtime = tokio::runtime::Handle::current();
         let started = tokio::task::spawn_blocking(move || {
             let store = Store::open(&dir.join("store"), StoreConfig::default()).unwrap();
             let log_config = LogConfig { min_free_bytes: 0, reserve_bytes: 0, ..LogConfig::new(dir.join("log")) };
             let floor = Epoch(store.mark(rows::MARK).unwrap_or(0));
-            let (log, _) = Log::open(log_config, disk, Arc::new(SystemClock::default()), floor).unwrap();
+            let (log, _) = Log::open(log_config, disk, clock, floor).unwrap();
             let log = Arc::new(log);
             (Gateway::start(config, Arc::clone(&log), store, &runtime).unwrap(), log)
         });
@@ -188,26 +219,31 @@ impl Server {
         self.run().await;
     }
 
-    /// Payloads of all messages in the log.
+    /// Payloads of all messages in the log, but for the gateway's own.
     fn logged(&self) -> Vec<String> {
+        let own = |topic: &str| topic.starts_with("$aws/events/");
+        let all = self.log().into_iter().filter(|(topic, _)| !own(topic));
+        all.map(|(_, payload)| payload).collect()
+    }
+
+    /// Topics and payloads of all messages in the log.
+    fn log(&self) -> Vec<(String, String)> {
         let log = &self.running.as_ref().unwrap().1;
         let mut reader = log.reader(Epoch(0)).unwrap();
-        let mut payloads = Vec::new();
+        let mut found = Vec::new();
         while let Some(commit) = reader.next(Duration::ZERO).unwrap() {
-            let messages = commit.records();
-            payloads.extend(
-                messages
-                    .filter(|record| record.kind == RecordKind::Message)
-                    .map(|record| String::from_utf8_lossy(record.payload).into_owned()),
+            let messages = commit.records().filter(|record| record.kind == RecordKind::Message);
+            found.extend(
+                messages.map(|record| (record.topic.to_owned(), String::from_utf8_lossy(record.payload).into_owned())),
             );
         }
-        payloads
+        found
     }
 
     async fn connect(&self, bytes: &[u8], version: Version) -> Raw {
         let stream = TcpStream::connect(self.gateway().local_addr()).await.unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut raw = Raw { stream, input: BytesMut::new(), version };
+        let mut raw = Raw { stream, input: BytesMut::new(), version, early: VecDeque::new() };
         raw.send(bytes).await;
         raw
     }
@@ -269,11 +305,21 @@ fn connect_v5(client_id: &str, clean: bool, properties: &[u8]) -> Vec<u8> {
     packet_of(0x10, &[&head[..], properties, &text(client_id)].concat())
 }
 
+/// A CONNECT with a will, in MQTT 5.
+fn connect_with_will(client_id: &str, flags: u8, properties: &[u8], will_properties: &[u8], payload: &str) -> Vec<u8> {
+    let section = |properties: &[u8]| [&[u8::try_from(properties.len()).unwrap()], properties].concat();
+    let head = [0, 4, b'M', b'Q', b'T', b'T', 5, flags | 4, 0, 0];
+    let will = [section(will_properties), text("wills/w"), text(payload)].concat();
+    packet_of(0x10, &[&head[..], &section(properties), &text(client_id), &will].concat())
+}
+
 /// A client made of bytes.
 struct Raw {
     stream: TcpStream,
     input: BytesMut,
     version: Version,
+    /// Packets that came before the one waited for.
+    early: VecDeque<Vec<u8>>,
 }
 
 /// A message as it came.
@@ -283,6 +329,7 @@ struct Got {
     payload: String,
     qos: u8,
     dup: bool,
+    retain: bool,
     packet_id: u16,
     properties: Vec<u8>,
 }
@@ -294,6 +341,27 @@ impl Raw {
 
     /// The next packet, or `None` if the server closed the connection.
     async fn try_packet(&mut self) -> Option<Vec<u8>> {
+        if let Some(packet) = self.early.pop_front() {
+            return Some(packet);
+        }
+        self.next_packet().await
+    }
+
+    /// The next packet that begins like this; messages may come before it, and are kept.
+    async fn answer(&mut self, first: u8) -> Vec<u8> {
+        if let Some(at) = self.early.iter().position(|packet| packet[0] == first) {
+            return self.early.remove(at).unwrap();
+        }
+        loop {
+            let packet = self.next_packet().await.expect("an answer, not the end");
+            if packet[0] == first {
+                return packet;
+            }
+            self.early.push_back(packet);
+        }
+    }
+
+    async fn next_packet(&mut self) -> Option<Vec<u8>> {
         loop {
             if let Ok(Split::Frame(frame)) = split(&self.input, 1 << 28) {
                 let packet = frame.bytes.to_vec();
@@ -347,8 +415,8 @@ impl Raw {
     async fn subscribe(&mut self, filter: &str, options: u8) -> u8 {
         let properties: &[u8] = if self.version == Version::V5 { &[0] } else { &[] };
         self.send(&packet_of(0x82, &[&[0, 77], properties, &text(filter), &[options]].concat())).await;
-        let suback = self.packet().await;
-        assert_eq!((suback[0], suback[3]), (0x90, 77));
+        let suback = self.answer(0x90).await;
+        assert_eq!(suback[3], 77);
         *suback.last().unwrap()
     }
 
@@ -368,18 +436,44 @@ impl Raw {
             payload: String::from_utf8_lossy(publish.payload).into_owned(),
             qos: publish.qos,
             dup: publish.dup,
+            retain: publish.retain,
             packet_id: publish.packet_id,
             properties: publish.properties.to_vec(),
         }
     }
 
-    /// The next message, acknowledged if QoS 1.
+    /// The next message, acknowledged as its QoS asks for.
     async fn take(&mut self) -> Got {
         let got = self.message().await;
-        if got.qos == 1 {
-            self.puback(got.packet_id).await;
+        match got.qos {
+            0 => {}
+            1 => self.puback(got.packet_id).await,
+            _ => {
+                self.ack(0x50, got.packet_id).await;
+                let [high, low] = got.packet_id.to_be_bytes();
+                assert_eq!(self.answer(0x62).await, [0x62, 2, high, low]);
+                self.ack(0x70, got.packet_id).await;
+            }
         }
         got
+    }
+
+    async fn ack(&mut self, first: u8, packet_id: u16) {
+        let [high, low] = packet_id.to_be_bytes();
+        self.send(&[first, 2, high, low]).await;
+    }
+
+    /// Nothing has come so far but the answer to this ping.
+    async fn nothing(&mut self) {
+        self.ping().await;
+    }
+
+    /// Publishes with the retain flag, QoS 1, and waits for PUBACK.
+    async fn retain(&mut self, topic: &str, payload: &str, properties: &[u8]) {
+        let mut packet = publish_packet(self.version, topic, 1, 99, payload, properties);
+        packet[0] |= 1;
+        self.send(&packet).await;
+        assert_eq!(self.packet().await, [0x40, 2, 0, 99]);
     }
 
     async fn puback(&mut self, packet_id: u16) {
@@ -408,6 +502,8 @@ fn publish_packet(
         retain: false,
         topic,
         packet_id,
+        alias: None,
+        identifiers: &[],
         properties,
         expiry: None,
         payload: payload.as_bytes(),

@@ -196,7 +196,7 @@ async fn a_qos_2_repeat_is_not_answered_before_the_first_is_committed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_expire() {
     let mut server = Server::start().await;
-    let (mut raw, _) = server.v5("short", false, &[17, 0, 0, 0, 1]).await;
+    let (mut raw, _) = server.v5("short", false, &[17, 0, 0, 0, 100]).await;
     raw.subscribe("t", 1).await;
     let (kept, _) = server.v5("kept", false, &EXPIRY).await;
     let (mut cut, _) = server.v5("cut", false, &EXPIRY).await;
@@ -207,6 +207,8 @@ async fn sessions_expire() {
     assert_eq!(cut.end().await, None);
     until("those without expiry are gone", || server.session("cut").is_none() && server.session("ends").is_none())
         .await;
+    assert!(server.session("short").is_some());
+    server.clock.advance(Duration::from_secs(101));
     until("one second is over", || server.session("short").is_none()).await;
     assert!(server.session("kept").is_some());
     let (mut zero, _) = server.v5("zero", true, &[]).await;

@@ -3,7 +3,8 @@
 //! A durable session is in one of two states. *In memory*: messages go to the outbox; those not acknowledged by the
 //! time of a commit are written to disk with it. *On disk*: messages go to disk only, and pages of them are brought
 //! over as the client makes room; sleeping sessions are always in this state. A session that is not durable is always
-//! in memory, and loses its oldest messages when it is full.
+//! in memory, and loses its oldest messages when it is full. Retained messages for a new subscription, of which there may
+//! be many at once, are fed to the memory as the client makes room.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -14,8 +15,10 @@ use hedgerow_storage::table::{Batch, StoreError};
 use super::message::Queued;
 use super::metrics::GatewayMetrics;
 use super::outbox::{Outbox, QueueLimits};
+use super::retained::Retained;
 use super::rows::{Rows, SessionRow};
 use super::session::{Session, lock};
+use super::subscriptions::Readiness;
 
 /// Bounds of the queues.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +35,7 @@ pub(super) struct Desk<'a> {
     pub batch: &'a mut Batch,
     pub limits: Limits,
     pub metrics: &'a GatewayMetrics,
+    pub retained: &'a Retained,
 }
 
 pub(super) struct Slot {
@@ -44,14 +48,16 @@ pub(super) struct Slot {
     pub received_changed: bool,
     /// Messages of the commit being worked on.
     pub staged: Vec<Queued>,
+    /// Retained messages that are not kept on disk and that the outbox had no room for.
+    backlog: VecDeque<Queued>,
     /// New messages go to disk only.
     on_disk: bool,
     /// A connection takes from the outbox.
     online: bool,
-    /// Offsets and sizes of the queue on disk, ascending.
+    /// Places and sizes of the queue on disk, ascending.
     stored: VecDeque<(u64, usize)>,
     stored_bytes: usize,
-    /// Messages on disk up to this offset are in memory too.
+    /// Messages on disk up to this place are in memory too.
     loaded_to: u64,
 }
 
@@ -66,6 +72,7 @@ impl Slot {
             received: AHashSet::new(),
             received_changed: false,
             staged: Vec::new(),
+            backlog: VecDeque::new(),
             on_disk: durable,
             online: !durable,
             stored: VecDeque::new(),
@@ -104,12 +111,75 @@ impl Slot {
             } else {
                 self.store_unstored(&mut outbox, desk);
                 self.on_disk = true;
-                outbox.more_on_disk = true;
+                outbox.more = true;
                 self.store_or_drop(&queued, desk);
             }
         }
         outbox.wake();
         self.staged = staged;
+    }
+
+    /// A retained message for a subscription just made. What a durable session is to get for certain goes the way of all
+    /// its messages; the rest waits until there is room.
+    pub(super) fn offer(&mut self, queued: Queued) {
+        if self.durable && queued.qos > 0 {
+            self.staged.push(queued);
+        } else if self.online {
+            self.backlog.push_back(queued);
+        }
+    }
+
+    /// Moves what waits in the backlog to the outbox, as far as that is half empty, and leaves out what is not retained
+    /// any more: who subscribed has got what came in its place.
+    pub(super) fn feed(&mut self, desk: &mut Desk<'_>) {
+        if self.backlog.is_empty() {
+            return;
+        }
+        let session = Arc::clone(&self.session);
+        let mut outbox = lock(&session.outbox);
+        let half = QueueLimits { messages: desk.limits.memory.messages.div_ceil(2), ..desk.limits.memory };
+        while let Some(next) = self.backlog.front() {
+            if !outbox.fits(next.message.size(), half) {
+                break;
+            }
+            let Some(next) = self.backlog.pop_front() else { break };
+            let current = desk.retained.get(next.message.topic());
+            if current.is_some_and(|kept| kept.message.offset == next.message.offset) {
+                outbox.push(next);
+            }
+        }
+        outbox.more = self.on_disk || !self.backlog.is_empty();
+        outbox.wake();
+    }
+
+    /// How well it can take a message that somebody else could take instead.
+    pub(super) fn readiness(&self, limits: &Limits) -> Readiness {
+        if !self.online {
+            return Readiness::Asleep;
+        }
+        let waiting = lock(&self.session.outbox).queue.len() + self.staged.len();
+        let behind = self.on_disk || waiting >= limits.memory.messages.div_ceil(2);
+        if behind { Readiness::Busy } else { Readiness::Ready }
+    }
+
+    /// The session ends: what it got for a shared subscription and has not acknowledged, for another member. Not what
+    /// it may have taken already under QoS 2 (MQTT 5 §4.8.2).
+    pub(super) fn unfinished_shared(&mut self, rows: &Rows) -> Result<Vec<Queued>, StoreError> {
+        let mut all = lock(&self.session.outbox).drain();
+        let mut after = 0;
+        while self.durable && !self.stored.is_empty() {
+            let (page, more) = rows.page(self.session.number, after, 256, 1 << 20)?;
+            after = page.last().map_or(u64::MAX, |last| last.place);
+            all.extend(page);
+            if !more {
+                break;
+            }
+        }
+        all.retain(|queued| queued.share().is_some() && (queued.qos < 2 || queued.packet_id == 0));
+        // What is in memory may be on disk as well.
+        all.sort_by_key(|queued| queued.place);
+        all.dedup_by_key(|queued| queued.place);
+        Ok(all)
     }
 
     /// Before a commit of the mark: what is in memory and not acknowledged goes to disk as well.
@@ -141,7 +211,8 @@ impl Slot {
                 self.store(&queued, desk);
             }
         }
-        outbox.more_on_disk = false;
+        self.backlog.clear();
+        outbox.more = false;
         outbox.asked = false;
         // A newer connection may be there already: it waits for `attach`, which comes after this.
         outbox.ready = false;
@@ -153,7 +224,7 @@ impl Slot {
 
     /// Does the next page have to be read from disk?
     pub(super) fn wants_page(&self) -> bool {
-        self.stored.back().is_some_and(|(offset, _)| *offset > self.loaded_to)
+        self.stored.back().is_some_and(|(place, _)| *place > self.loaded_to)
     }
 
     /// Brings the next page over. Everything stored has to be committed.
@@ -168,11 +239,11 @@ impl Slot {
         };
         let mut outbox = lock(&self.session.outbox);
         for queued in page {
-            self.loaded_to = self.loaded_to.max(queued.message.offset);
+            self.loaded_to = self.loaded_to.max(queued.place);
             outbox.push(queued);
         }
         self.on_disk = more;
-        outbox.more_on_disk = more;
+        outbox.more = more || !self.backlog.is_empty();
         outbox.asked = false;
         outbox.ready = true;
         outbox.wake();
@@ -189,29 +260,28 @@ impl Slot {
         for filter in &self.filters {
             desk.rows.delete_filter(desk.batch, number, filter);
         }
-        for (offset, _) in &self.stored {
-            desk.rows.delete_queued(desk.batch, number, *offset);
+        for (place, _) in &self.stored {
+            desk.rows.delete_queued(desk.batch, number, *place);
         }
     }
 
-    pub(super) fn row(&self, connected: bool) -> SessionRow {
+    pub(super) fn row(&self) -> SessionRow {
         SessionRow {
             number: self.session.number,
             client_id: self.session.client_id.to_string(),
             expiry_s: self.session.expiry_s(),
             level: self.session.version().level(),
-            connected,
             since_ms: self.session.since_ms(),
         }
     }
 
     fn delete_acknowledged(&mut self, outbox: &mut Outbox, desk: &mut Desk<'_>) {
-        for offset in outbox.acknowledged.drain(..) {
-            if let Ok(at) = self.stored.binary_search_by_key(&offset, |(offset, _)| *offset)
+        for place in outbox.acknowledged.drain(..) {
+            if let Ok(at) = self.stored.binary_search_by_key(&place, |(place, _)| *place)
                 && let Some((_, size)) = self.stored.remove(at)
             {
                 self.stored_bytes -= size;
-                desk.rows.delete_queued(desk.batch, self.session.number, offset);
+                desk.rows.delete_queued(desk.batch, self.session.number, place);
             }
         }
         self.show();
@@ -221,7 +291,8 @@ impl Slot {
         for queued in outbox.unstored() {
             self.store(queued, desk);
             queued.stored = true;
-            self.loaded_to = self.loaded_to.max(queued.message.offset);
+            queued.changed = false;
+            self.loaded_to = self.loaded_to.max(queued.place);
         }
         self.show();
     }
@@ -237,10 +308,9 @@ impl Slot {
 
     /// Writes the message, or writes it again.
     fn store(&mut self, queued: &Queued, desk: &mut Desk<'_>) {
-        let offset = queued.message.offset;
         let size = desk.rows.put_queued(desk.batch, self.session.number, queued);
-        if let Err(at) = self.stored.binary_search_by_key(&offset, |(offset, _)| *offset) {
-            self.stored.insert(at, (offset, size));
+        if let Err(at) = self.stored.binary_search_by_key(&queued.place, |(place, _)| *place) {
+            self.stored.insert(at, (queued.place, size));
             self.stored_bytes += size;
             desk.metrics.queued_on_disk.add(1);
         }
@@ -249,10 +319,10 @@ impl Slot {
     /// Drops the oldest messages that are on disk only, while there are too many.
     fn enforce_bounds(&mut self, desk: &mut Desk<'_>) {
         while self.stored.len() > desk.limits.disk.messages || self.stored_bytes > desk.limits.disk.bytes {
-            let oldest = self.stored.partition_point(|(offset, _)| self.online && *offset <= self.loaded_to);
-            let Some((offset, size)) = self.stored.remove(oldest) else { break };
+            let oldest = self.stored.partition_point(|(place, _)| self.online && *place <= self.loaded_to);
+            let Some((place, size)) = self.stored.remove(oldest) else { break };
             self.stored_bytes -= size;
-            desk.rows.delete_queued(desk.batch, self.session.number, offset);
+            desk.rows.delete_queued(desk.batch, self.session.number, place);
             self.count_drop(desk);
         }
         self.show();
@@ -270,152 +340,4 @@ impl Slot {
 }
 
 #[cfg(test)]
-mod tests {
-    use hedgerow_storage::table::{Store, StoreConfig};
-
-    use super::super::frame::Version;
-    use super::super::mailbox::Mailbox;
-    use super::super::message::Message;
-    use super::super::session::{Attach, Claim, Registry};
-    use super::*;
-
-    const LIMITS: Limits = Limits {
-        memory: QueueLimits { messages: 4, bytes: 1 << 20 },
-        disk: QueueLimits { messages: 8, bytes: 1 << 20 },
-        page: 3,
-    };
-
-    struct Bench {
-        _dir: tempfile::TempDir,
-        rows: Rows,
-        metrics: GatewayMetrics,
-        slot: Slot,
-    }
-
-    impl Bench {
-        fn new(expiry_s: u32) -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let rows = Rows::open(Store::open(dir.path(), StoreConfig::default()).unwrap()).unwrap();
-            let mailbox = Arc::new(Mailbox::new());
-            let claim = Claim {
-                client_id: "c",
-                clean: true,
-                expiry_s,
-                version: Version::V5,
-                address: None,
-                mailbox: &mailbox,
-                now_ms: 0,
-            };
-            let Attach::Attached { session, .. } = Registry::default().attach(&claim, 1, 9) else { panic!("attach") };
-            Self { _dir: dir, rows, metrics: GatewayMetrics::default(), slot: Slot::new(session, expiry_s > 0) }
-        }
-
-        /// Does something with the slot, and commits what it wrote.
-        fn act<T>(&mut self, act: impl FnOnce(&mut Slot, &mut Desk<'_>) -> T) -> T {
-            let mut batch = Batch::new();
-            let mut desk = Desk { rows: &self.rows, batch: &mut batch, limits: LIMITS, metrics: &self.metrics };
-            let result = act(&mut self.slot, &mut desk);
-            self.rows.commit(batch).unwrap();
-            result
-        }
-
-        fn deliver(&mut self, offsets: impl Iterator<Item = u64>, qos: u8) {
-            self.slot.staged.extend(offsets.map(|offset| Queued {
-                message: Arc::new(Message::new(offset, 0, "t", &[], b"p")),
-                qos,
-                retain: false,
-                stored: false,
-                packet_id: 0,
-            }));
-            self.act(|slot, desk| slot.deliver(desk));
-        }
-
-        fn page(&mut self) {
-            self.slot.page(&self.rows, LIMITS).unwrap();
-        }
-
-        /// Takes what is in memory as a connection would: sends and acknowledges all of it.
-        fn take(&mut self) -> Vec<u64> {
-            let mut outbox = lock(&self.slot.session.outbox);
-            let mut taken = Vec::new();
-            while let Some(queued) = outbox.pop() {
-                taken.push(queued.message.offset);
-                outbox.forget(&queued);
-            }
-            taken
-        }
-
-        fn on_disk(&self) -> Vec<u64> {
-            let (page, _) = self.rows.page(self.slot.session.number, 0, 100, usize::MAX).unwrap();
-            page.iter().map(|queued| queued.message.offset).collect()
-        }
-    }
-
-    #[test]
-    fn a_sleeping_session_keeps_the_newest_on_disk_and_gets_them_in_order() {
-        let mut bench = Bench::new(60);
-        bench.deliver(1..=12, 1);
-        assert_eq!(bench.on_disk(), (5..=12).collect::<Vec<_>>());
-        assert_eq!(bench.metrics.queue_drops.get(), 4);
-        bench.slot.attach();
-        let mut got = Vec::new();
-        for _ in 0..3 {
-            bench.page();
-            got.extend(bench.take());
-        }
-        assert_eq!(got, (5..=12).collect::<Vec<_>>());
-        bench.act(|slot, desk| slot.settle(desk));
-        assert!(bench.on_disk().is_empty());
-        bench.deliver(13..=13, 1);
-        assert_eq!(bench.take(), [13], "in memory again");
-        assert!(bench.on_disk().is_empty());
-    }
-
-    #[test]
-    fn a_slow_one_overflows_to_disk_without_loss_or_disorder() {
-        let mut bench = Bench::new(60);
-        bench.slot.attach();
-        bench.page();
-        bench.deliver(1..=6, 1);
-        bench.deliver(7..=7, 0);
-        assert_eq!(bench.on_disk(), (1..=6).collect::<Vec<_>>(), "the switch writes what is in memory too");
-        assert_eq!(bench.metrics.queue_drops.get(), 1, "QoS 0 is not kept on disk");
-        assert_eq!(bench.take(), [1, 2, 3, 4]);
-        bench.deliver(8..=8, 1);
-        bench.page();
-        assert_eq!(bench.take(), [5, 6, 8]);
-    }
-
-    #[test]
-    fn leaving_keeps_packet_ids_and_what_was_acknowledged_is_gone() {
-        let mut bench = Bench::new(60);
-        bench.slot.attach();
-        bench.page();
-        bench.deliver(1..=3, 1);
-        bench.act(|slot, desk| slot.settle(desk));
-        {
-            let mut outbox = lock(&bench.slot.session.outbox);
-            for packet_id in [41, 42] {
-                let mut sent = outbox.pop().unwrap();
-                sent.packet_id = packet_id;
-                outbox.in_flight.push_back(sent);
-            }
-            assert!(outbox.acknowledge(41));
-        }
-        bench.act(|slot, desk| slot.detach(desk));
-        let (page, _) = bench.rows.page(bench.slot.session.number, 0, 9, usize::MAX).unwrap();
-        let found: Vec<_> = page.iter().map(|queued| (queued.message.offset, queued.packet_id)).collect();
-        assert_eq!(found, [(2, 42), (3, 0)]);
-        bench.act(|slot, desk| slot.erase(desk));
-        assert!(bench.on_disk().is_empty());
-    }
-
-    #[test]
-    fn without_durability_the_oldest_make_room() {
-        let mut bench = Bench::new(0);
-        bench.deliver(1..=6, 1);
-        assert_eq!(bench.take(), [3, 4, 5, 6]);
-        assert_eq!((bench.metrics.queue_drops.get(), bench.slot.session.dropped.get()), (2, 2));
-        assert!(bench.on_disk().is_empty());
-    }
-}
+mod tests;
