@@ -221,6 +221,25 @@ def tests(checks, server):
         wrong.write_text((farm / "farm.test").read_text().replace("rule too_hot", "rule too_hto"))
         out, _ = server.cli("rule", "test", "--deployed", wrong, code=1)
         expect("did you mean `too_hot`?" in out, out)
+    with checks.check("rule explain: what a rule reads, and how it runs for a sample"):
+        out, _ = server.cli("rule", "explain", farm, "--rule", "too_hot", "--payload", '{"temperature": 51.2}')
+        for said in ("reads   temperature", "alerts/${topic(3)}/heat", "kinds   temperature number", "on columns: ",
+                     '{"sensor":"x","temperature":51.2}', "to alerts/x/heat"):
+            expect(said in out, f"{said!r} is not in {out}")
+        out, _ = server.cli("rule", "explain", "--deployed", "--rule", "too_hot", "--json")
+        equal(json.loads(out)[0]["reads"], ["temperature"], "reads")
+        _, err = server.cli("rule", "explain", farm, "--rule", "to_hot", code=2)
+        expect("did you mean `too_hot`?" in err, err)
+    with checks.check("rule check --json: the shape that editors rely on"):
+        doubtful = server.folder / "doubtful.sql"
+        doubtful.write_text("CREATE RULE r AS\n  SELECT x FROM 'a/+' WHERE topic(2) = 7 INTO TOPIC 'b';\n")
+        out, _ = server.cli("rule", "check", "--json", doubtful)
+        found = json.loads(out)
+        equal((found["line"], found["column"], found["end"]), (2, 29, {"line": 2, "column": 41}), "place")
+        equal((found["severity"], found["code"], found["help"]), ("warning", "never-equal", "write '7'"), "warning")
+        doubtful.write_text("CREATE RULE r AS SELECT uper(x) AS y FROM 'a' INTO TOPIC 'b'")
+        out, _ = server.cli("rule", "check", "--json", doubtful, code=1)
+        equal(json.loads(out)["code"], "unknown-function", "code")
     with checks.check("rule test: the examples of docs/rule-tests.md are as they are said to be"):
         blocks = re.findall(r"```jsonl\n(.*?)```", (ROOT / "docs" / "rule-tests.md").read_text(), re.S)
         expect(len(blocks) >= 2, "no examples")

@@ -125,7 +125,11 @@ impl QueryError {
 
 /// The text without the prefixes that DataFusion puts before it ("Error during planning: …").
 fn plain(error: &DataFusionError) -> String {
-    error.message().into_owned()
+    let text = error.message().into_owned();
+    // The parser's errors come as Rust would write them: ParserError("Expected: …").
+    let inner =
+        ["ParserError(\"", "TokenizerError(\""].iter().find_map(|head| text.strip_prefix(head)?.strip_suffix("\")"));
+    inner.map(|inner| inner.replace("\\\"", "\"").replace("\\\\", "\\")).unwrap_or(text)
 }
 
 /// DataFusion appends back traces and lists below the first line when they are switched on.

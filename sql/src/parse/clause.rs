@@ -240,12 +240,16 @@ impl Parser<'_> {
 
     fn emit(&mut self) -> Parse<()> {
         let start = self.advance().span.start;
-        if !self.eat_word("FINAL") && !self.eat_word("CHANGES") {
+        if self.eat_word("FINAL") {
+            // One final row for each window is what there is.
+            return Ok(());
+        }
+        if !self.eat_word("CHANGES") {
             self.unexpected("FINAL or CHANGES after EMIT");
             return Err(Failed);
         }
         let span = Span { start, end: self.last_end };
-        self.not_available(span, "EMIT is", "leave it out: each window gives one final row");
+        self.not_available(span, "EMIT CHANGES is", "leave it out: each window gives one final row");
         Ok(())
     }
 }

@@ -71,13 +71,10 @@ impl fmt::Display for Outcome {
 impl fmt::Display for Row {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}", excerpt(&self.payload))?;
-        for target in &self.targets {
-            write!(out, " to {target}")?;
+        if self.targets.is_empty() {
+            return Ok(());
         }
-        for text in self.texts.iter().filter(|text| !self.targets.contains(text)) {
-            write!(out, " with the text {text:?}")?;
-        }
-        Ok(())
+        write!(out, " to {}", self.targets.join(", "))
     }
 }
 

@@ -2,10 +2,12 @@
 
 mod apply;
 mod check;
+mod explain;
 mod list;
 mod test;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -31,6 +33,8 @@ pub enum Rule {
     Disable(list::Name),
     /// Let it run again
     Enable(list::Name),
+    /// Show how a rule is understood, and how it runs for a sample message: on columns by which plan, or row by row and why
+    Explain(explain::Explain),
     /// Run test cases against rules and functions; ends with `N passed, N failed`
     Test(test::Test),
 }
@@ -40,6 +44,7 @@ impl Rule {
     pub fn run(&self, common: &Common) -> anyhow::Result<ExitCode> {
         match self {
             Rule::Check(check) => check.run(),
+            Rule::Explain(explain) => explain.run(common),
             Rule::Test(test) => test.run(common),
             Rule::Apply(apply) => runtime()?.block_on(apply.run(common)),
             Rule::List(list) => runtime()?.block_on(list.run(common, false)),
@@ -67,6 +72,14 @@ fn files(paths: &[PathBuf]) -> anyhow::Result<BTreeMap<String, String>> {
 
 fn joined(folder: &Path, name: &str) -> String {
     folder.join(name).display().to_string()
+}
+
+/// Prints; a reader that has seen enough (`| head`) is no error.
+fn say(text: &str) -> std::io::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => other,
+    }
 }
 
 /// The rules of the running server, or of the data folder: name, whether it is an AWS document, text.

@@ -16,7 +16,7 @@ use hedgerow_sql::rule::{self, Statement};
 use hedgerow_sql::suggest;
 use hedgerow_sql::vectors::{self, Event, Outcome, Report, Surroundings, mixed};
 
-use super::{Common, deployed, files};
+use super::{Common, deployed, files, say};
 
 /// Arguments of `test`.
 #[derive(Args)]
@@ -71,27 +71,28 @@ impl Test {
             let text = std::fs::read_to_string(&path).with_context(|| name.clone())?;
             let (cases, problems) = vectors::read(&text);
             for problem in &problems {
-                println!("{name}:{}: {}", problem.line, problem.reason);
+                say(&format!("{name}:{}: {}\n", problem.line, problem.reason))?;
             }
             unreadable += problems.len();
             let rules = Rules { test: self, common, file: &path, found: OnceCell::new() };
             let only = self.only.as_deref();
             let report = vectors::run(&cases, &rules, |case| only.is_none_or(|only| case.id.contains(only)));
-            print(&report, &name, style);
+            print(&report, &name, style)?;
             passed += report.passed;
             failed += report.failed.len();
             if let Some(batch) = self.batch {
                 let report = mixed::run(&cases, &rules, batch as usize, self.seed);
-                print(&report, &format!("{name} (in a batch)"), style);
-                println!("{name}: {} of {} cases also in batches of {batch}", report.passed, cases.len());
+                print(&report, &format!("{name} (in a batch)"), style)?;
+                let (passed, all) = (report.passed, cases.len());
+                say(&format!("{name}: {passed} of {all} cases also in batches of {batch}\n"))?;
                 failed += report.failed.len();
             }
         }
         if unreadable > 0 {
-            println!("What cannot be read as a test counts as failed.");
+            say("What cannot be read as a test counts as failed.\n")?;
         }
         failed += unreadable;
-        println!("{passed} passed, {failed} failed");
+        say(&format!("{passed} passed, {failed} failed\n"))?;
         Ok(match (failed, unreadable) {
             (0, _) => ExitCode::SUCCESS,
             (_, 0) => ExitCode::from(1),
@@ -100,10 +101,8 @@ impl Test {
     }
 }
 
-fn print(report: &Report, file: &str, style: Style) {
-    for failure in &report.failed {
-        println!("{}", failure.render(file, style));
-    }
+fn print(report: &Report, file: &str, style: Style) -> std::io::Result<()> {
+    report.failed.iter().try_for_each(|failure| say(&format!("{}\n", failure.render(file, style))))
 }
 
 /// The files, and the test files in the folders.
