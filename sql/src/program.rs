@@ -29,6 +29,8 @@ mod tests;
 
 use std::sync::Arc;
 
+use ahash::AHashSet;
+
 use crate::ast::Dialect;
 use crate::column::Column;
 use crate::rule::Rule;
@@ -114,8 +116,12 @@ pub struct Program {
     passing_on: Vec<usize>,
     /// What the rules read.
     reads: Reads,
+    /// The rules that run message by message.
+    references: Vec<usize>,
     /// The rows that pass, by rule; kept for its memory.
     passing: Vec<Vec<Part>>,
+    /// The rules that have some.
+    active: Vec<usize>,
 }
 
 /// The paths that the rules of a program read, each once.
@@ -142,7 +148,9 @@ impl Program {
     pub fn new(rules: &[Arc<Rule>]) -> Self {
         let mut paths = Paths::new();
         let index = Index::new(rules, &mut paths);
-        let drafts: Vec<Option<Draft<'_>>> = rules.iter().map(Draft::new).collect();
+        let mut drafts: Vec<Option<Draft<'_>>> = rules.iter().map(Draft::new).collect();
+        let mut names = AHashSet::new();
+        drafts.iter_mut().flatten().for_each(|draft| draft.share_names(&mut names));
         let outputs = Outputs::new(&drafts, &mut paths);
         let mut conditions = Conditions::default();
         let mut compiled = Vec::with_capacity(rules.len());
@@ -164,10 +172,13 @@ impl Program {
         let told = compiled.iter().position(needs_payload);
         let (mut members, mut wholes) = (Members::default(), Wholes::default());
         let mut passing_on = Vec::new();
-        let mut everywhere = Vec::new();
+        let (mut everywhere, mut references) = (Vec::new(), Vec::new());
         let mut all_members = false;
         for (number, rule) in compiled.iter().enumerate() {
-            let RuleProgram::Columns(rule) = rule else { continue };
+            let RuleProgram::Columns(rule) = rule else {
+                references.push(number);
+                continue;
+            };
             if index.condition(number).is_none() {
                 everywhere.push(number);
             }
@@ -197,7 +208,9 @@ impl Program {
             wholes,
             passing_on,
             reads,
+            references,
             passing,
+            active: Vec::new(),
         }
     }
 
@@ -210,6 +223,7 @@ impl Program {
             program.reads.add(&reference, &mut paths);
             program.rules.push(RuleProgram::Reference(reference));
             program.passing.push(Vec::new());
+            program.references.push(program.rules.len() - 1);
         }
         program
     }

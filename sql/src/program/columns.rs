@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ahash::AHashSet;
 use arrow::array::Array;
 
 use super::conditions::{Condition, passing_alone};
@@ -84,6 +85,18 @@ pub(super) struct Common<'p> {
 }
 
 impl<'r> Draft<'r> {
+    /// Gives names that other rules have as well one place in memory.
+    pub(super) fn share_names(&mut self, known: &mut AHashSet<Arc<str>>) {
+        for name in &mut self.names {
+            match known.get(name) {
+                Some(known) => *name = Arc::clone(known),
+                None => {
+                    known.insert(Arc::clone(name));
+                }
+            }
+        }
+    }
+
     /// Takes a rule apart; `None` if it has to run message by message as a whole.
     pub(super) fn new(rule: &'r Arc<Rule>) -> Option<Self> {
         if exprs(rule).into_iter().any(|expr| anywhere(expr, &differs_by_call)) {
@@ -164,7 +177,7 @@ impl ColumnRule {
     pub(super) fn rows(
         &mut self,
         batch: &Batch<'_>,
-        passing: &[Part],
+        passing: &mut Vec<Part>,
         index: usize,
         common: &mut Common<'_>,
     ) -> Option<Vec<Rows>> {
@@ -181,14 +194,15 @@ impl ColumnRule {
         self.assemble(batch, messages, columns, index, common)
     }
 
-    fn own(&mut self, batch: &Batch<'_>, passing: &[Part]) -> Result<(Vec<u32>, Vec<Option<Column>>), Failure> {
+    fn own(&mut self, batch: &Batch<'_>, passing: &mut Vec<Part>) -> Result<(Vec<u32>, Vec<Option<Column>>), Failure> {
         if self.own.rows.is_empty() {
             return Ok((in_order(passing), Vec::new()));
         }
         let mut parts = Vec::with_capacity(passing.len());
-        for part in passing {
+        for part in passing.drain(..) {
             let kinds = batch.shredder.groups().get(part.group).map_or(&[][..], |group| &group.kinds);
-            parts.push((part.rows.clone(), self.own.evaluate(batch, kinds, &part.rows)?));
+            let columns = self.own.evaluate(batch, kinds, &part.rows)?;
+            parts.push((part.rows, columns));
         }
         let (rows, columns) = merge(parts, self.own.rows.len(), self.rule.dialect);
         Ok((rows, columns.into_iter().map(Some).collect()))

@@ -38,7 +38,7 @@ impl Members {
     /// Gathers them for the rows that pass, by rule.
     pub(super) fn gather(&mut self, batch: &Batch<'_>, passing: &[Vec<Part>]) {
         for set in &mut self.sets {
-            let rows = in_order(&union(batch, passing, &set.users));
+            let rows = in_order(&mut union(batch, passing, &set.users));
             let members = batch.shredder.members(&rows).into_iter();
             let columns = members.map(|(name, cells)| (name, cells.column(cells.kind(), &batch.messages, set.dialect)));
             let (names, columns) = columns.unzip();
@@ -74,7 +74,7 @@ impl Wholes {
         if self.users.is_empty() {
             return;
         }
-        let rows = in_order(&union(batch, passing, &self.users));
+        let rows = in_order(&mut union(batch, passing, &self.users));
         let mut texts = StringBuilder::new();
         rows.iter().for_each(|row| texts.append_option(document(batch, *row)));
         let column = Column::of(ColumnData::Json(texts.finish()));

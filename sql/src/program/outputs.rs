@@ -281,13 +281,11 @@ impl<'r> Draft<'r> {
 }
 
 /// The rows of parts in order.
-pub(super) fn in_order(parts: &[Part]) -> Vec<u32> {
-    match parts {
-        [only] => only.rows.clone(),
-        parts => {
-            let mut rows: Vec<u32> = parts.iter().flat_map(|part| part.rows.iter().copied()).collect();
-            rows.sort_unstable();
-            rows
-        }
+pub(super) fn in_order(parts: &mut Vec<Part>) -> Vec<u32> {
+    if parts.len() == 1 {
+        return parts.pop().map(|part| part.rows).unwrap_or_default();
     }
+    let mut rows: Vec<u32> = parts.drain(..).flat_map(|part| part.rows).collect();
+    rows.sort_unstable();
+    rows
 }

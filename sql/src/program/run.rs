@@ -50,15 +50,16 @@ impl Program {
         self.outputs.evaluate(&batch, &self.passing);
         self.members.gather(&batch, &self.passing);
         self.wholes.gather(&batch, &self.passing);
-        let payloads = in_order(&union(&batch, &self.passing, &self.passing_on));
+        let payloads = in_order(&mut union(&batch, &self.passing, &self.passing_on));
         let payloads = Payloads::copy(messages, &payloads);
         let Self { outputs, members, wholes, .. } = self;
         let mut common = Common { outputs, members, wholes, payloads: &payloads };
-        for (index, (rule, parts)) in self.rules.iter_mut().zip(&mut self.passing).enumerate() {
-            let RuleProgram::Columns(rule) = rule else { continue };
-            if parts.is_empty() {
+        for index in self.active.drain(..) {
+            let (Some(RuleProgram::Columns(rule)), Some(parts)) =
+                (self.rules.get_mut(index), self.passing.get_mut(index))
+            else {
                 continue;
-            }
+            };
             let batch = Batch { dialect: rule.dialect(), ..batch };
             match rule.rows(&batch, parts, index, &mut common) {
                 Some(all) => {
@@ -96,7 +97,7 @@ impl Program {
 
     /// Finds the rows that pass, by rule; gives the rules for which that failed.
     fn pass(&mut self, messages: &[Message<'_>]) -> Vec<usize> {
-        let Self { rules, shredder, index: by_value, conditions, everywhere, passing, .. } = self;
+        let Self { rules, shredder, index: by_value, conditions, everywhere, passing, active, .. } = self;
         let mut failed = Vec::new();
         let batch = Batch { shredder, messages, dialect: ANY };
         for (number, group) in shredder.groups().iter().enumerate() {
@@ -106,6 +107,9 @@ impl Program {
                 Ok(rows) if rows.is_empty() => {}
                 Ok(rows) => {
                     if let Some(parts) = passing.get_mut(index) {
+                        if parts.is_empty() {
+                            active.push(index);
+                        }
                         parts.push(Part { group: number, rows });
                     }
                 }
@@ -135,23 +139,24 @@ impl Program {
         for index in &failed {
             passing.get_mut(*index).into_iter().for_each(Vec::clear);
         }
+        active.retain(|index| failed.binary_search(index).is_err());
+        active.sort_unstable();
         failed
     }
 
     /// Runs what runs message by message, and the rules for which columns `failed`.
     fn by_message(&mut self, messages: &[Message<'_>], failed: &[usize], out: &mut Vec<RuleRows>) {
         // What is not JSON has been told where payloads are shredded, and paths have been counted.
+        if self.references.is_empty() && failed.is_empty() {
+            return;
+        }
         let mut told = vec![self.shreds; messages.len()];
-        for (index, rule) in self.rules.iter().enumerate() {
-            let reference = match rule {
-                RuleProgram::Columns(rule) if failed.contains(&index) => rule.reference(),
-                RuleProgram::Columns(_) => continue,
-                RuleProgram::Reference(reference) => reference,
-            };
+        for index in self.references.iter().chain(failed).copied() {
+            let Some(reference) = self.rules.get(index).map(RuleProgram::reference) else { continue };
             let mut undefined = vec![0; reference.paths().len()];
-            let parts = self.passing.get_mut(index).map(std::mem::take).unwrap_or_default();
+            let mut parts = self.passing.get_mut(index).map(std::mem::take).unwrap_or_default();
             if self.index.condition(index).is_some() && !failed.contains(&index) {
-                let rows = in_order(&parts);
+                let rows = in_order(&mut parts);
                 some(reference, index, messages, &rows, out);
                 continue;
             }
