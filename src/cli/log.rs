@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use clap::{Args, Subcommand};
 use hedgerow_storage::disk::SystemDisk;
-use hedgerow_storage::log::inspect::{LogFiles, SegmentReport};
+use hedgerow_storage::log::inspect::{LogFiles, SegmentFile, SegmentReport};
 use hedgerow_storage::log::{Commit, Record, RecordKind};
 use serde_json::json;
 
@@ -60,7 +60,7 @@ impl Inspect {
         }
         let corrupt = reports.iter().any(|report| report.damage.as_ref().is_some_and(|damage| damage.corruption));
         if !self.records {
-            self.print_segments(&reports);
+            self.print_segments(log.segments(), &reports);
         }
         if corrupt {
             eprintln!("The log is corrupt: a server refuses to start on it. Restore the named file from a backup.");
@@ -68,9 +68,9 @@ impl Inspect {
         Ok(if corrupt { ExitCode::from(1) } else { ExitCode::SUCCESS })
     }
 
-    fn print_segments(&self, reports: &[SegmentReport]) {
+    fn print_segments(&self, segments: &[SegmentFile], reports: &[SegmentReport]) {
         let mut rows = Vec::new();
-        for report in reports {
+        for (segment, report) in segments.iter().zip(reports) {
             let (first, last) = report.epochs.map_or((0, 0), |(first, last)| (first.0, last.0));
             let (from, to) = report.offsets.map_or((0, 0), |(from, to)| (from.0, to.0));
             let damage = report.damage.as_ref().map(|damage| {
@@ -80,7 +80,8 @@ impl Inspect {
             if self.json {
                 let line = json!({
                     "file": report.path, "commits": report.commits, "records": report.records, "first_epoch": first,
-                    "last_epoch": last, "first_offset": from, "last_offset": to, "damage": damage,
+                    "last_epoch": last, "first_offset": from, "last_offset": to, "bytes": segment.bytes,
+                    "stored_bytes": segment.stored_bytes, "damage": damage,
                 });
                 println!("{line}");
             }
@@ -90,11 +91,12 @@ impl Inspect {
                 report.records.to_string(),
                 format!("{first}..{last}"),
                 format!("{from}..{to}"),
+                segment.stored_bytes.to_string(),
                 damage.unwrap_or_else(|| "sound".to_owned()),
             ]);
         }
         if !self.json {
-            let head = ["segment", "commits", "records", "epochs", "offsets", "state"].map(str::to_owned);
+            let head = ["segment", "commits", "records", "epochs", "offsets", "bytes", "state"].map(str::to_owned);
             print!("{}", table::render(&head, &rows));
         }
     }

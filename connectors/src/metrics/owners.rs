@@ -110,6 +110,7 @@ impl MetricsSource for Log {
             ("hedgerow_log_refused_full_total", "Appends refused: too much was waiting", &metrics.refused_full),
             ("hedgerow_log_refused_space_total", "Appends refused: too little disk", &metrics.refused_low_space),
             ("hedgerow_log_segments_created_total", "Files begun", &metrics.segments_created),
+            ("hedgerow_log_segments_packed_total", "Files compressed", &metrics.segments_packed),
             ("hedgerow_log_segments_dropped_total", "Files dropped by retention", &metrics.segments_dropped),
             (
                 "hedgerow_log_clock_jumps_total",

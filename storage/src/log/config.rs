@@ -29,7 +29,9 @@ pub struct LogConfig {
     pub commit_window: Duration,
     /// Bytes that may wait for the writer; system appends have as much again.
     pub max_queued_bytes: usize,
-    /// Segments beyond this size are dropped, if nobody needs them.
+    /// Whether sealed segments are compressed, in the background.
+    pub compress: bool,
+    /// When the segments take more than this on the disk, the oldest are dropped, if nobody needs them.
     pub keep_bytes: u64,
     /// Segments older than this are dropped, if nobody needs them.
     pub keep_age: Duration,
@@ -50,6 +52,7 @@ impl LogConfig {
             segment_bytes: 64 << 20,
             commit_window: Duration::from_millis(1),
             max_queued_bytes: 64 << 20,
+            compress: true,
             keep_bytes: 10 << 30,
             keep_age: Duration::from_secs(24 * 3600),
             min_free_bytes: 512 << 20,
@@ -101,6 +104,8 @@ pub struct LogMetrics {
     pub refused_low_space: AtomicU64,
     /// Segments begun.
     pub segments_created: AtomicU64,
+    /// Segments compressed.
+    pub segments_packed: AtomicU64,
     /// Segments dropped by retention.
     pub segments_dropped: AtomicU64,
     /// Forward steps of the wall clock over `max_clock_jump`.

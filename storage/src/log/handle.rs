@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use super::pack;
 use super::reader::first_epoch;
 use super::recover::{Recovered, io_error, recover};
 use super::shared::{Shared, Space, View, lock};
@@ -16,7 +17,8 @@ use crate::disk::{Disk, DiskFile};
 /// An open log. Dropping it shuts it down.
 pub struct Log {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+    packer: Mutex<Option<JoinHandle<()>>>,
     /// Held so that no other process opens the log.
     _lock: Arc<dyn DiskFile>,
 }
@@ -34,7 +36,11 @@ impl Log {
         let (log, stepper, recovery) = Self::open_stepped(config, disk, clock, floor)?;
         let writer = std::thread::Builder::new().name("log-writer".into());
         let thread = writer.spawn(move || stepper.writer.run()).map_err(io_error("start the writer of", &dir))?;
-        *lock(&log.thread) = Some(thread);
+        *lock(&log.writer) = Some(thread);
+        let packer = std::thread::Builder::new().name("log-packer".into());
+        let shared = Arc::clone(&log.shared);
+        let thread = packer.spawn(move || pack::run(&shared)).map_err(io_error("start the compression of", &dir))?;
+        *lock(&log.packer) = Some(thread);
         Ok((log, recovery))
     }
 
@@ -59,7 +65,8 @@ impl Log {
         let shared = Arc::new(Shared::new(config, disk, clock, id, view, time));
         let mut writer = Writer::new(Arc::clone(&shared), file, base, end, chain);
         writer.idle_work();
-        Ok((Self { shared, thread: Mutex::new(None), _lock: held }, Stepper { writer }, recovery))
+        let log = Self { shared, writer: Mutex::default(), packer: Mutex::default(), _lock: held };
+        Ok((log, Stepper { writer }, recovery))
     }
 
     /// Something to append with.
@@ -137,10 +144,9 @@ impl Log {
         &self.shared.metrics
     }
 
-    /// Bytes in the log's segments.
+    /// Bytes of the log's segments on the disk.
     pub fn size_bytes(&self) -> u64 {
-        let view = lock(&self.shared.view);
-        view.segments.front().map_or(0, |first| view.visible.0 - first.base.0)
+        lock(&self.shared.view).stored_bytes()
     }
 
     /// Commits what waits, refuses what comes, and returns when the writer has ended. Readers get what is there, then
@@ -148,10 +154,16 @@ impl Log {
     pub fn shutdown(&self) {
         lock(&self.shared.queue).closing = true;
         self.shared.queue_changed.notify_one();
-        let writer = lock(&self.thread).take();
+        let writer = lock(&self.writer).take();
         // The last owner may be a `done` callback, which runs on the writer's thread.
         if let Some(writer) = writer.filter(|w| w.thread().id() != std::thread::current().id()) {
             let _ = writer.join();
+            // A writer that panicked has told nobody.
+            lock(&self.shared.view).closed = true;
+            let _ = self.shared.sealed.0.try_send(());
+            if let Some(packer) = lock(&self.packer).take() {
+                let _ = packer.join();
+            }
         }
     }
 }
@@ -181,6 +193,9 @@ impl Stepper {
             self.writer.commit(batches);
         }
         self.writer.idle_work();
+        for base in pack::unpacked(&shared) {
+            let _ = pack::pack(&shared, base);
+        }
         answered
     }
 

@@ -1,12 +1,14 @@
 //! Looking at a log without touching it: no lock, no recovery, nothing written. Works beside a running server, whose
 //! newest commit may then show as an unfinished tail.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::commit::CommitHeader;
+use super::pack;
 use super::recover::{self, Damage, io_error, scan};
 use super::segment::{self, BadHeader, SEGMENT_HEADER, SegmentHeader, VERSION};
 use super::{Commit, Epoch, Offset, OpenError, Position};
@@ -26,8 +28,10 @@ pub struct SegmentFile {
     pub path: PathBuf,
     /// Position in the log of its first byte.
     pub base: Position,
-    /// Its length.
+    /// Its length, before it was packed.
     pub bytes: u64,
+    /// Its length on the disk.
+    pub stored_bytes: u64,
     /// The last epoch before it.
     pub after_epoch: Epoch,
     /// The number of the first record in it.
@@ -105,8 +109,7 @@ impl LogFiles {
                 Some(DamageReport { position: segment.base, byte: 0, bytes: segment.bytes, reason, corruption });
             return Ok(report);
         };
-        let file = self.disk.read(&segment.path).map_err(io_error("read", &segment.path))?;
-        let file = Bytes::from(file);
+        let file = self.contents(segment).map_err(io_error("read", &segment.path))?;
         let scanned = scan(header, &file, |at, header, body| {
             report.count(header);
             let body = file.slice_ref(body);
@@ -123,6 +126,14 @@ impl LogFiles {
     /// Reads every segment. The log is sound if no report has corruption.
     pub fn verify(&self) -> Result<Vec<SegmentReport>, OpenError> {
         self.segments.iter().map(|segment| self.read(segment, |_, _| {})).collect()
+    }
+
+    /// A segment's bytes before packing. A server beside us may have packed it since it was listed.
+    fn contents(&self, segment: &SegmentFile) -> io::Result<Bytes> {
+        let file = pack::open(&*self.disk, &self.dir, segment.base)?.file;
+        let mut bytes = vec![0; usize::try_from(file.len()?).map_err(io::Error::other)?];
+        file.read_exact_at(0, &mut bytes)?;
+        Ok(bytes.into())
     }
 
     fn is_last(&self, segment: &SegmentFile) -> bool {
@@ -159,8 +170,8 @@ impl SegmentReport {
 }
 
 fn describe(disk: &dyn Disk, dir: &Path, base: Position) -> Result<SegmentFile, OpenError> {
-    let path = segment::path(dir, base);
-    let file = disk.open(&path, false).map_err(io_error("open", &path))?;
+    let plain = segment::path(dir, base);
+    let pack::Opened { path, file, packed_bytes } = pack::open(disk, dir, base).map_err(io_error("open", &plain))?;
     let bytes = file.len().map_err(io_error("read", &path))?;
     let mut start = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX).min(SEGMENT_HEADER)];
     file.read_exact_at(0, &mut start).map_err(io_error("read", &path))?;
@@ -174,5 +185,6 @@ fn describe(disk: &dyn Disk, dir: &Path, base: Position) -> Result<SegmentFile, 
     };
     let (after_epoch, first_offset) = header.map_or_else(Default::default, |h| (h.before.epoch, h.before.next_offset));
     let created_us = header.map_or(0, |h| h.created_us);
-    Ok(SegmentFile { path, base, bytes, after_epoch, first_offset, created_us, broken, header })
+    let stored_bytes = packed_bytes.unwrap_or(bytes);
+    Ok(SegmentFile { path, base, bytes, stored_bytes, after_epoch, first_offset, created_us, broken, header })
 }

@@ -18,6 +18,7 @@
 //! | `recover` | after a crash: a torn tail is cut, corruption is refused |
 //! | `reader` | following the log |
 //! | `retain` | dropping whole segments |
+//! | `pack` | compressing sealed segments |
 //! | `inspect` | looking at a log without touching it |
 
 mod commit;
@@ -26,6 +27,7 @@ mod error;
 mod fields;
 mod handle;
 pub mod inspect;
+mod pack;
 mod queue;
 mod reader;
 mod record;

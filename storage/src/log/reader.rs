@@ -1,5 +1,6 @@
 //! Following the log: whole commits, in order, from the page cache, as soon as they are durable.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::commit::{COMMIT_HEADER, Chain, CommitHeader};
+use super::pack;
 use super::segment::{self, SEGMENT_HEADER};
 use super::shared::{Shared, View, lock};
 use super::{Commit, Epoch, Position, ReadError};
@@ -136,7 +138,10 @@ impl Reader {
         }
         let mut bytes = vec![0; left.min(CHUNK.max(self.want))];
         let read = file.read_exact_at(self.at.0 - available.base.0, &mut bytes);
-        read.map_err(|source| ReadError::Io { path: self.path(), source })?;
+        read.map_err(|source| match source.kind() {
+            ErrorKind::InvalidData => self.corrupt("the block of the packed segment is damaged"),
+            _ => ReadError::Io { path: self.path(), source },
+        })?;
         self.chunk = bytes.into();
         Ok(())
     }
@@ -145,16 +150,15 @@ impl Reader {
         if let Some((_, file)) = self.file.as_ref().filter(|(open, _)| *open == base) {
             return Ok(Arc::clone(file));
         }
-        let path = segment::path(&self.shared.config.dir, base);
-        match self.shared.disk.open(&path, false) {
-            Ok(file) => {
+        match pack::open(&*self.shared.disk, &self.shared.config.dir, base) {
+            Ok(pack::Opened { file, .. }) => {
                 self.file = Some((base, Arc::clone(&file)));
                 Ok(file)
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            Err(e) if e.kind() == ErrorKind::NotFound => {
                 Err(ReadError::Gone { asked: self.after, first: first_epoch(&lock(&self.shared.view)) })
             }
-            Err(source) => Err(ReadError::Io { path, source }),
+            Err(source) => Err(ReadError::Io { path: segment::path(&self.shared.config.dir, base), source }),
         }
     }
 

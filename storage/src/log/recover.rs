@@ -20,6 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::commit::{COMMIT_HEADER, COMMIT_MAGIC, Chain, CommitHeader};
+use super::pack;
 use super::segment::{self, BadHeader, LogId, SEGMENT_HEADER, Segment, SegmentHeader, VERSION};
 use super::{Epoch, LogConfig, Offset, OpenError, Position};
 use crate::clock::Clock;
@@ -74,11 +75,15 @@ pub(super) fn recover(
 ) -> Result<Recovered, OpenError> {
     let dir = &config.dir;
     disk.create_dir_all(dir).map_err(io_error("create", dir))?;
+    pack::clean_up(disk, dir).map_err(io_error("clean up", dir))?;
     let (headers, unfinished) = read_headers(disk, dir)?;
     check_neighbours(dir, &headers)?;
-    let Some(&(last, _)) = headers.last() else { return begin(config, disk, clock, floor) };
+    let Some(&Found { header: last, .. }) = headers.last() else { return begin(config, disk, clock, floor) };
     let path = segment::path(dir, last.base);
-    let file = disk.open(&path, true).map_err(io_error("open", &path))?;
+    let file = disk.open(&path, true).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => corrupt(dir, &last, last.base, "the segment is sealed, and none follows it"),
+        _ => io_error("open", &path)(error),
+    })?;
     let bytes = disk.read(&path).map_err(io_error("read", &path))?;
     let scan = scan(&last, &bytes, |_, _, _| {});
     if let Some(damage) = &scan.damage {
@@ -91,8 +96,7 @@ pub(super) fn recover(
     // What is shown to readers from here on must not vanish in the next crash.
     file.sync().map_err(io_error("sync", &path))?;
     disk.sync_dir(dir).map_err(io_error("sync", dir))?;
-    let mut segments: VecDeque<Segment> =
-        headers.iter().map(|(h, _)| Segment { base: h.base, end: None, before: h.before }).collect();
+    let mut segments: VecDeque<Segment> = headers.iter().map(Found::segment).collect();
     let ends: Vec<Position> = segments.iter().skip(1).map(|s| s.base).collect();
     segments.iter_mut().zip(ends).for_each(|(segment, end)| segment.end = Some(end));
     let recovery = Recovery {
@@ -123,11 +127,23 @@ fn begin(config: &LogConfig, disk: &dyn Disk, clock: &dyn Clock, floor: Epoch) -
         torn: None,
         floor_above_log: floor > Epoch(0),
     };
-    let segments = VecDeque::from([Segment { base, end: None, before: chain }]);
+    let segments = VecDeque::from([Segment { base, end: None, before: chain, packed_bytes: None }]);
     Ok(Recovered { id, segments, file, base, end: Position(SEGMENT_HEADER as u64), chain, recovery })
 }
 
-type Found = (SegmentHeader, u64);
+/// A segment as it lies there.
+struct Found {
+    header: SegmentHeader,
+    /// Its length before packing.
+    len: u64,
+    packed_bytes: Option<u64>,
+}
+
+impl Found {
+    fn segment(&self) -> Segment {
+        Segment { base: self.header.base, end: None, before: self.header.before, packed_bytes: self.packed_bytes }
+    }
+}
 
 /// The headers of all segments, in order, and their files' lengths. A last one that a crash left unfinished is removed,
 /// and its position given.
@@ -136,8 +152,9 @@ fn read_headers(disk: &dyn Disk, dir: &Path) -> Result<(Vec<Found>, Option<Posit
     let mut headers = Vec::with_capacity(bases.len());
     let mut unfinished = None;
     for &base in &bases {
-        let path = segment::path(dir, base);
-        let file = disk.open(&path, false).map_err(io_error("open", &path))?;
+        let plain = segment::path(dir, base);
+        let pack::Opened { path, file, packed_bytes } =
+            pack::open(disk, dir, base).map_err(io_error("open", &plain))?;
         let len = file.len().map_err(io_error("read", &path))?;
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX).min(SEGMENT_HEADER)];
         file.read_exact_at(0, &mut bytes).map_err(io_error("read", &path))?;
@@ -145,7 +162,7 @@ fn read_headers(disk: &dyn Disk, dir: &Path) -> Result<(Vec<Found>, Option<Posit
             Ok(header) if header.base != base => {
                 return Err(corrupt(dir, &header, header.base, "the file has the name of another segment"));
             }
-            Ok(header) => headers.push((header, len)),
+            Ok(header) => headers.push(Found { header, len, packed_bytes }),
             Err(BadHeader::Version(found)) => return Err(OpenError::Version { path, found, known: VERSION }),
             // A crash while it was begun: nothing can be in it, see `segment`.
             Err(BadHeader::Damaged(_)) if Some(&base) == bases.last() && len <= SEGMENT_HEADER as u64 => {
@@ -163,7 +180,8 @@ fn read_headers(disk: &dyn Disk, dir: &Path) -> Result<(Vec<Found>, Option<Posit
 
 /// Every segment but the last must end where the next one begins, and belong to the same log.
 fn check_neighbours(dir: &Path, headers: &[Found]) -> Result<(), OpenError> {
-    for ((segment, len), (next, _)) in headers.iter().zip(headers.iter().skip(1)) {
+    for (Found { header: segment, len, .. }, next) in headers.iter().zip(headers.iter().skip(1)) {
+        let next = &next.header;
         if segment.log != next.log {
             return Err(corrupt(dir, next, next.base, "the segment belongs to another log"));
         }
@@ -183,6 +201,7 @@ pub(super) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<Position>, OpenErr
     let names = disk.list(dir).map_err(io_error("list", dir))?;
     let mut bases: Vec<Position> = names.iter().filter_map(|name| segment::parse_name(name)).collect();
     bases.sort_unstable();
+    bases.dedup();
     Ok(bases)
 }
 

@@ -34,7 +34,8 @@ use crate::disk::{Disk, DiskFile};
 pub(super) const SEGMENT_HEADER: usize = 96;
 pub(super) const VERSION: u32 = 1;
 const MAGIC: [u8; 8] = *b"HGLOGSEG";
-const SUFFIX: &str = ".log";
+pub(super) const SUFFIX: &str = ".log";
+pub(super) const PACKED_SUFFIX: &str = ".logz";
 
 /// Tells the segments of one log from those of every other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,9 +125,14 @@ pub(super) fn path(dir: &Path, base: Position) -> PathBuf {
     dir.join(format!("{:020}{SUFFIX}", base.0))
 }
 
-/// The position in a segment's name; `None` if the file is something else.
+/// The file of the segment at this position, if it is packed.
+pub(super) fn packed_path(dir: &Path, base: Position) -> PathBuf {
+    dir.join(format!("{:020}{PACKED_SUFFIX}", base.0))
+}
+
+/// The position in a segment's name, plain or packed; `None` if the file is something else.
 pub(super) fn parse_name(name: &str) -> Option<Position> {
-    let digits = name.strip_suffix(SUFFIX)?;
+    let digits = name.strip_suffix(SUFFIX).or_else(|| name.strip_suffix(PACKED_SUFFIX))?;
     let all_digits = digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit());
     all_digits.then(|| digits.parse().ok().map(Position)).flatten()
 }
@@ -138,11 +144,18 @@ pub(super) struct Segment {
     /// Where it ends, once it takes no more commits.
     pub end: Option<Position>,
     pub before: Chain,
+    /// Length of its file, if it is packed.
+    pub packed_bytes: Option<u64>,
 }
 
 impl Segment {
     pub fn first_commit(&self) -> Position {
         Position(self.base.0 + SEGMENT_HEADER as u64)
+    }
+
+    /// Bytes on the disk, for a log that ends at `end`.
+    pub fn stored_bytes(&self, end: Position) -> u64 {
+        self.packed_bytes.unwrap_or_else(|| self.end.unwrap_or(end).0.saturating_sub(self.base.0))
     }
 }
 

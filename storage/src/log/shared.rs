@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crossbeam_channel::{Receiver, Sender};
+
 use super::commit::Chain;
 use super::config::add;
 use super::queue::Queue;
@@ -22,6 +24,10 @@ pub(super) struct Shared {
     pub queue_changed: Condvar,
     pub view: Mutex<View>,
     pub view_changed: Condvar,
+    /// Told when a segment was sealed, or the log closed.
+    pub sealed: (Sender<()>, Receiver<()>),
+    /// Held while files of segments are removed or replaced.
+    pub removing: Mutex<()>,
     pub time: Mutex<LogTime>,
     pub metrics: LogMetrics,
     /// Set once: the log accepts nothing more.
@@ -42,6 +48,13 @@ pub(super) struct View {
     /// That commit.
     pub chain: Chain,
     pub closed: bool,
+}
+
+impl View {
+    /// Bytes of the segments on the disk.
+    pub fn stored_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.stored_bytes(self.visible)).sum()
+    }
 }
 
 /// How much disk space is left, in words.
@@ -72,6 +85,8 @@ impl Shared {
             queue_changed: Condvar::new(),
             view: Mutex::new(view),
             view_changed: Condvar::new(),
+            sealed: crossbeam_channel::bounded(1),
+            removing: Mutex::default(),
             time: Mutex::new(time),
             metrics: LogMetrics::default(),
             failed: OnceLock::new(),

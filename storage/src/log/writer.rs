@@ -86,6 +86,7 @@ impl Writer {
         }
         lock(&self.shared.view).closed = true;
         self.shared.view_changed.notify_all();
+        let _ = self.shared.sealed.0.try_send(());
     }
 
     /// What is due without anybody appending: looking for space, syncing, a tick.
@@ -295,7 +296,9 @@ impl Writer {
         if let Some(last) = view.segments.back_mut() {
             last.end = Some(header.base);
         }
-        view.segments.push_back(Segment { base: header.base, end: None, before: self.chain });
+        view.segments.push_back(Segment { base: header.base, end: None, before: self.chain, packed_bytes: None });
+        drop(view);
+        let _ = shared.sealed.0.try_send(());
         add(&shared.metrics.segments_created, 1);
         Ok(())
     }

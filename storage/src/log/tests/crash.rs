@@ -29,6 +29,8 @@ struct World {
     journal: Arc<Mutex<Journal>>,
     next_batch: usize,
     durability: Durability,
+    /// Whether sealed segments are packed.
+    compress: bool,
 }
 
 impl World {
@@ -41,11 +43,13 @@ impl World {
             journal: Arc::default(),
             next_batch: 0,
             durability,
+            compress: seed % 4 == 0,
         }
     }
 
     fn config(&self) -> LogConfig {
-        LogConfig { segment_bytes: 24_000, durability: self.durability, ..config(Path::new("/log")) }
+        let compress = self.compress;
+        LogConfig { segment_bytes: 24_000, durability: self.durability, compress, ..config(Path::new("/log")) }
     }
 
     fn open(&self) -> Result<(Log, Stepper, Recovery), OpenError> {

@@ -5,6 +5,7 @@ mod clocks;
 mod crash;
 mod damage;
 mod inspecting;
+mod packing;
 mod space;
 
 use std::path::Path;
@@ -21,7 +22,7 @@ fn open(config: LogConfig) -> (Log, Recovery) {
 }
 
 fn config(dir: &Path) -> LogConfig {
-    LogConfig { min_free_bytes: 0, reserve_bytes: 0, ..LogConfig::new(dir) }
+    LogConfig { min_free_bytes: 0, reserve_bytes: 0, compress: false, ..LogConfig::new(dir) }
 }
 
 /// Records whose payloads are these texts.

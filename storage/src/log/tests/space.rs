@@ -4,8 +4,13 @@ use super::*;
 use crate::sim::{SimClock, SimDisk};
 
 fn open_on(disk: &SimDisk, clock: &SimClock, min_free: u64, reserve: u64) -> (Log, Stepper) {
-    let config =
-        LogConfig { segment_bytes: 20_000, min_free_bytes: min_free, reserve_bytes: reserve, ..LogConfig::new("/log") };
+    let config = LogConfig {
+        segment_bytes: 20_000,
+        min_free_bytes: min_free,
+        reserve_bytes: reserve,
+        compress: false,
+        ..LogConfig::new("/log")
+    };
     let (log, stepper, _) =
         Log::open_stepped(config, Arc::new(disk.clone()), Arc::new(clock.clone()), Epoch(0)).unwrap();
     (log, stepper)
