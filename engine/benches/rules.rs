@@ -117,7 +117,7 @@ impl Load {
         while read < records {
             let Some(commit) = reader.next(Duration::from_secs(5)).expect("readable") else { continue };
             read += commit.count as usize;
-            let (end, bytes) = (commit.epoch, commit.body.len());
+            let (end, bytes) = (commit.epoch, commit.bytes());
             steps.push(Step { commits: vec![commit], end, checkpoint: false, bytes });
         }
         Self { steps, messages, _log: log, _folder: folder }

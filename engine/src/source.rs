@@ -108,16 +108,16 @@ impl Source {
                 None => return Ok(None),
             },
         };
-        let (mut rows, mut bytes, mut end) = (first.count as usize, first.body.len(), first.epoch);
+        let (mut rows, mut bytes, mut end) = (first.count as usize, first.bytes(), first.epoch);
         let mut commits = vec![first];
         while rows < self.limits.rows && bytes < self.limits.bytes {
             let Some(commit) = self.reader.next(Duration::ZERO)? else { break };
-            if rows + commit.count as usize > self.limits.rows || bytes + commit.body.len() > self.limits.bytes {
+            if rows + commit.count as usize > self.limits.rows || bytes + commit.bytes() > self.limits.bytes {
                 *carried = Some(commit);
                 break;
             }
             rows += commit.count as usize;
-            bytes += commit.body.len();
+            bytes += commit.bytes();
             end = commit.epoch;
             commits.push(commit);
         }

@@ -56,7 +56,7 @@ enum Subject {
 
 const RULES: &str = "\
 CREATE TABLE bench_table (device VARCHAR, PRIMARY KEY (device));
-CREATE SINK bench_lake WITH (connector = 'lake');
+CREATE SINK bench_lake (device VARCHAR, temperature DOUBLE, humidity DOUBLE, sent BIGINT) WITH (connector = 'lake');
 CREATE RULE bench AS
   SELECT topic(3) AS device, temperature, humidity, sent FROM 'macdonald/sensors/+'
   INTO bench_table, bench_lake;

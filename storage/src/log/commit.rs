@@ -20,6 +20,8 @@
 //! that commit. What an earlier life of the log left on the disk is never taken for part of this one. `synced_to`
 //! tells the two kinds of damage apart: see `recover`.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::fields::Fields;
@@ -158,29 +160,39 @@ pub struct Commit {
     pub first_offset: Offset,
     /// How many records it has.
     pub count: u32,
-    /// The frames.
-    pub body: Bytes,
+    /// The frames, cut between two of them or not at all.
+    parts: Arc<[Bytes]>,
 }
 
 impl Commit {
+    pub(super) fn new(epoch: Epoch, first_offset: Offset, count: u32, parts: Arc<[Bytes]>) -> Self {
+        Self { epoch, first_offset, count, parts }
+    }
+
     /// Its records, in order.
     pub fn records(&self) -> Records<'_> {
-        Records { rest: Fields(&self.body), next: self.first_offset }
+        Records { rest: Fields(&[]), parts: self.parts.iter(), next: self.first_offset }
+    }
+
+    /// Bytes of its frames.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(Bytes::len).sum()
     }
 
     /// A part of a record of this commit as bytes that keep the commit's memory alive, without a copy.
     pub fn share(&self, part: &[u8]) -> Bytes {
-        let start = (part.as_ptr() as usize).wrapping_sub(self.body.as_ptr() as usize);
-        match self.body.get(start..start.wrapping_add(part.len())) {
-            Some(_) => self.body.slice(start..start + part.len()),
-            None => Bytes::copy_from_slice(part),
-        }
+        let within = |body: &Bytes| {
+            let start = (part.as_ptr() as usize).wrapping_sub(body.as_ptr() as usize);
+            body.get(start..start.wrapping_add(part.len())).map(|_| body.slice(start..start + part.len()))
+        };
+        self.parts.iter().find_map(within).unwrap_or_else(|| Bytes::copy_from_slice(part))
     }
 }
 
 /// Records of one commit.
 pub struct Records<'a> {
     rest: Fields<'a>,
+    parts: std::slice::Iter<'a, Bytes>,
     next: Offset,
 }
 
@@ -188,6 +200,9 @@ impl<'a> Iterator for Records<'a> {
     type Item = Record<'a>;
 
     fn next(&mut self) -> Option<Record<'a>> {
+        while self.rest.0.is_empty() {
+            self.rest = Fields(self.parts.next()?);
+        }
         // The reader gives out only commits in which every frame decodes, so this ends at the last record.
         let (_, content) = split_frame(&mut self.rest)?;
         let fields = record::decode(content)?;

@@ -8,6 +8,7 @@ use super::pack;
 use super::reader::first_epoch;
 use super::recover::{Recovered, io_error, recover};
 use super::shared::{Shared, Space, View, lock};
+use super::tail::Tail;
 use super::time::LogTime;
 use super::writer::Writer;
 use super::{Appender, Epoch, LogConfig, LogHealth, LogMetrics, Offset, OpenError, ReadError, Reader, Recovery};
@@ -61,7 +62,7 @@ impl Log {
         let Recovered { id, segments, file, base, end, chain, recovery } = recover(&config, &*disk, &*clock, floor)?;
         let max_jump_us = u64::try_from(config.max_clock_jump.as_micros()).unwrap_or(u64::MAX);
         let time = LogTime::new(clock.monotonic_us(), clock.wall_us(), chain.epoch.max(floor).0, max_jump_us);
-        let view = View { segments, visible: end, chain, closed: false };
+        let view = View { segments, visible: end, chain, tail: Tail::default(), closed: false };
         let shared = Arc::new(Shared::new(config, disk, clock, id, view, time));
         let mut writer = Writer::new(Arc::clone(&shared), file, base, end, chain);
         writer.idle_work();

@@ -114,7 +114,7 @@ impl LogFiles {
             report.count(header);
             let body = file.slice_ref(body);
             let CommitHeader { epoch, first_offset, count, .. } = *header;
-            each(at, Commit { epoch, first_offset, count, body });
+            each(at, Commit::new(epoch, first_offset, count, Arc::new([body])));
         });
         report.damage = scanned.damage.map(|damage| self.judge(segment, &damage));
         if report.damage.is_none() {

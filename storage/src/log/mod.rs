@@ -17,6 +17,7 @@
 //! | `writer` | one write and one sync a commit |
 //! | `recover` | after a crash: a torn tail is cut, corruption is refused |
 //! | `reader` | following the log |
+//! | `tail` | the newest commits, in memory |
 //! | `retain` | dropping whole segments |
 //! | `pack` | compressing sealed segments |
 //! | `inspect` | looking at a log without touching it |
@@ -35,6 +36,7 @@ mod recover;
 mod retain;
 mod segment;
 mod shared;
+mod tail;
 #[cfg(test)]
 mod tests;
 mod time;

@@ -1,5 +1,7 @@
-//! Following the log: whole commits, in order, from the page cache, as soon as they are durable.
+//! Following the log: whole commits, in order, as soon as they are durable: from the writer's hands while a reader keeps
+//! up (see `tail`), from the files otherwise.
 
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -11,6 +13,7 @@ use super::commit::{COMMIT_HEADER, Chain, CommitHeader};
 use super::pack;
 use super::segment::{self, SEGMENT_HEADER};
 use super::shared::{Shared, View, lock};
+use super::tail::Recent;
 use super::{Commit, Epoch, Position, ReadError};
 use crate::disk::DiskFile;
 
@@ -23,7 +26,9 @@ pub struct Reader {
     at: Position,
     /// What the next commit must follow.
     chain: Chain,
-    /// Bytes of the log from `at` on.
+    /// Commits from `at` on that were in the tail.
+    recent: VecDeque<Recent>,
+    /// Bytes of the log from `at` on, if there are no such commits.
     chunk: Bytes,
     /// Bytes that the next commit needs, if the chunk turned out too short for it.
     want: usize,
@@ -34,9 +39,11 @@ pub struct Reader {
 const CHUNK: usize = 1 << 20;
 
 /// Where there is something to read.
-struct Available {
-    base: Position,
-    end: Position,
+enum Available {
+    /// In `recent`.
+    Recent,
+    /// In the file of the segment at `base`, up to `end`.
+    File { base: Position, end: Position },
 }
 
 impl Reader {
@@ -51,7 +58,16 @@ impl Reader {
             false => (segment.first_commit(), segment.before),
         };
         drop(view);
-        Ok(Self { shared, after: from, at, chain, chunk: Bytes::new(), want: COMMIT_HEADER, file: None })
+        Ok(Self {
+            shared,
+            after: from,
+            at,
+            chain,
+            recent: VecDeque::new(),
+            chunk: Bytes::new(),
+            want: COMMIT_HEADER,
+            file: None,
+        })
     }
 
     /// The next commit; `None` if none came within `wait`. All kinds of records are in it.
@@ -63,8 +79,11 @@ impl Reader {
                     return Ok(Some(commit));
                 }
             }
-            let Some(available) = self.await_more(wait)? else { return Ok(None) };
-            self.fill(&available)?;
+            match self.await_more(wait)? {
+                Some(Available::Recent) => {}
+                Some(Available::File { base, end }) => self.fill(base, end)?,
+                None => return Ok(None),
+            }
         }
     }
 
@@ -73,8 +92,17 @@ impl Reader {
         self.after
     }
 
-    /// The next commit out of the chunk, if the chunk has it whole.
+    /// The next commit that is here already.
     fn take(&mut self) -> Result<Option<Commit>, ReadError> {
+        if let Some(recent) = self.recent.pop_front() {
+            (self.at, self.chain) = (recent.end, recent.chain);
+            return Ok(Some(recent.commit));
+        }
+        self.take_from_chunk()
+    }
+
+    /// The next commit out of the chunk, if the chunk has it whole.
+    fn take_from_chunk(&mut self) -> Result<Option<Commit>, ReadError> {
         if self.chunk.len() < COMMIT_HEADER {
             self.want = COMMIT_HEADER;
             return Ok(None);
@@ -95,7 +123,7 @@ impl Reader {
         self.chain = chain;
         self.at.0 += total as u64;
         self.want = COMMIT_HEADER;
-        Ok(Some(Commit { epoch: header.epoch, first_offset: header.first_offset, count: header.count, body }))
+        Ok(Some(Commit::new(header.epoch, header.first_offset, header.count, Arc::new([body]))))
     }
 
     /// Waits until there are bytes at this position, stepping over the end of a segment.
@@ -110,6 +138,11 @@ impl Reader {
         }
         if view.visible <= at {
             return if view.closed { Err(ReadError::Closed) } else { Ok(None) };
+        }
+        self.recent = view.tail.after(at);
+        if !self.recent.is_empty() {
+            self.chunk = Bytes::new();
+            return Ok(Some(Available::Recent));
         }
         let gone = ReadError::Gone { asked: self.after, first: first_epoch(&view) };
         let mut after = view.segments.iter().rev().take_while(|s| s.end.is_none_or(|end| end >= at));
@@ -127,17 +160,17 @@ impl Reader {
         if end <= self.at {
             return Ok(None);
         }
-        Ok(Some(Available { base: segment.base, end }))
+        Ok(Some(Available::File { base: segment.base, end }))
     }
 
-    fn fill(&mut self, available: &Available) -> Result<(), ReadError> {
-        let file = self.open(available.base)?;
-        let left = usize::try_from(available.end.0 - self.at.0).unwrap_or(usize::MAX);
+    fn fill(&mut self, base: Position, end: Position) -> Result<(), ReadError> {
+        let file = self.open(base)?;
+        let left = usize::try_from(end.0 - self.at.0).unwrap_or(usize::MAX);
         if left < self.want {
             return Err(self.corrupt("a commit goes on beyond the end of its segment"));
         }
         let mut bytes = vec![0; left.min(CHUNK.max(self.want))];
-        let read = file.read_exact_at(self.at.0 - available.base.0, &mut bytes);
+        let read = file.read_exact_at(self.at.0 - base.0, &mut bytes);
         read.map_err(|source| match source.kind() {
             ErrorKind::InvalidData => self.corrupt("the block of the packed segment is damaged"),
             _ => ReadError::Io { path: self.path(), source },

@@ -20,6 +20,8 @@
 //! A frame does not hold its offset or epoch: they are the commit's, and a frame is encoded before its commit exists.
 //! The version of this format is the segment's.
 
+use bytes::Bytes;
+
 use super::fields::{Fields, put_varint};
 use super::{Epoch, Offset};
 
@@ -182,6 +184,10 @@ impl Batch {
 
     pub(super) fn frames(&self) -> &[u8] {
         &self.frames
+    }
+
+    pub(super) fn into_frames(self) -> Bytes {
+        self.frames.into()
     }
 
     pub(super) fn checksums(&self) -> &[u8] {

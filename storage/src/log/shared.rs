@@ -10,6 +10,7 @@ use super::commit::Chain;
 use super::config::add;
 use super::queue::Queue;
 use super::segment::{LogId, Segment};
+use super::tail::Tail;
 use super::time::LogTime;
 use super::{LogConfig, LogMetrics, Position};
 use crate::clock::Clock;
@@ -47,6 +48,8 @@ pub(super) struct View {
     pub visible: Position,
     /// That commit.
     pub chain: Chain,
+    /// It and those before it, for readers that keep up.
+    pub tail: Tail,
     pub closed: bool,
 }
 

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::commit::{Chain, CommitHeader};
+use super::commit::{Chain, Commit, CommitHeader};
 use super::config::add;
 use super::queue::{Pending, Work};
 use super::segment::{self, SEGMENT_HEADER, Segment, SegmentHeader};
 use super::shared::{Shared, Space, lock};
+use super::tail::Recent;
 use super::{AppendError, Batch, Class, Committed, Durability, Epoch, Position, RecordFields, RecordKind};
 use crate::disk::{DiskFile, is_full};
 use crate::fault;
@@ -142,16 +143,15 @@ impl Writer {
             batches.into_iter().for_each(|p| (p.done)(Ok(at)));
             return;
         }
+        let before = self.end;
         let (end, chain) = match self.write(&batches) {
             Ok(written) => written,
             Err(error) => return batches.into_iter().for_each(|p| (p.done)(Err(error.clone()))),
         };
         fault::point("log.after_write_before_sync");
-        let first_offset = self.chain.next_offset;
         let must_sync = self.shared.config.durability == Durability::Sync;
         if must_sync && fault::bug("ack_before_sync") {
-            self.show(end, chain);
-            answer(batches, chain.epoch, first_offset);
+            self.show(batches, before, end, chain);
             let _ = self.sync();
             return;
         }
@@ -161,8 +161,7 @@ impl Writer {
         }
         fault::point("log.after_sync_before_ack");
         self.last_commit_us = now;
-        self.show(end, chain);
-        answer(batches, chain.epoch, first_offset);
+        self.show(batches, before, end, chain);
         self.sync_if_due(now);
     }
 
@@ -259,15 +258,29 @@ impl Writer {
         }
     }
 
-    /// The commit is as durable as promised: readers may see it.
-    fn show(&mut self, end: Position, chain: Chain) {
+    /// The commit is as durable as promised: readers may see it, and those who wait are answered.
+    fn show(&mut self, batches: Vec<Pending>, after: Position, end: Position, chain: Chain) {
+        let first_offset = self.chain.next_offset;
+        let (mut parts, mut answers) = (Vec::with_capacity(batches.len()), Vec::with_capacity(batches.len()));
+        for Pending { batch, done, .. } in batches {
+            answers.push((batch.len() as u64, done));
+            parts.push(batch.into_frames());
+        }
+        let count = (chain.next_offset.0 - first_offset.0) as u32;
+        let commit = Commit::new(chain.epoch, first_offset, count, parts.into());
         self.end = end;
         self.chain = chain;
         let mut view = lock(&self.shared.view);
         view.visible = end;
         view.chain = chain;
+        view.tail.push(Recent { after, end, chain, commit });
         drop(view);
         self.shared.view_changed.notify_all();
+        let mut first_offset = first_offset;
+        for (records, done) in answers {
+            done(Ok(Committed { epoch: chain.epoch, first_offset }));
+            first_offset.0 += records;
+        }
     }
 
     /// Ends this segment and begins the next one, in the order that recovery relies on (see `segment`).
@@ -335,12 +348,5 @@ impl Drop for FailOnPanic {
             queue.closing = true;
             queue.pending.clear();
         }
-    }
-}
-
-fn answer(batches: Vec<Pending>, epoch: Epoch, mut first_offset: super::Offset) {
-    for Pending { batch, done, .. } in batches {
-        done(Ok(Committed { epoch, first_offset }));
-        first_offset.0 += batch.len() as u64;
     }
 }
