@@ -11,6 +11,7 @@ use hedgerow_sql::diagnostic::{Diagnostic, Severity};
 use hedgerow_sql::rule::{Rule, Statement, TableDef, Target};
 
 use crate::catalog::{Catalog, Change, ChangeSet, Definition, Form, Kind};
+use crate::operators::absence::same_watch;
 use crate::operators::window::same_shape;
 
 /// A rule file: its name (the extension decides the language) and its text.
@@ -36,13 +37,51 @@ pub struct FileDiagnostics {
 pub struct Plan {
     /// The changes, in order; empty when nothing is to be done.
     pub changes: Vec<Change>,
-    /// Rules whose open windows are discarded.
-    pub discarded: Vec<Arc<str>>,
+    /// Rules that lose what they have gathered, and what that is.
+    pub discarded: Vec<(Arc<str>, State)>,
     /// Warnings.
     pub warnings: Vec<FileDiagnostics>,
 }
 
+/// What a rule gathers over messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Open windows.
+    Windows,
+    /// Timers, armed and fired.
+    Timers,
+}
+
+impl State {
+    /// What this rule gathers, if anything.
+    pub fn of(rule: &Rule) -> Option<Self> {
+        if rule.windowed.is_some() {
+            Some(Self::Windows)
+        } else if rule.select.absence.is_some() {
+            Some(Self::Timers)
+        } else {
+            None
+        }
+    }
+
+    /// What the rule loses when it gets another text.
+    fn lost(old: &Rule, new: &Rule) -> Option<Self> {
+        let keeps = match Self::of(old)? {
+            Self::Windows => same_shape(&new.windowed, &old.windowed),
+            Self::Timers => same_watch(new, old),
+        };
+        if keeps && new.enabled { None } else { Self::of(old) }
+    }
+}
+
 impl Plan {
+    /// What the change of one rule by hand makes it lose.
+    pub fn of_rule(change: Change, rule: Option<&Rule>) -> Self {
+        let keeps = matches!(change, Change::Put { .. } | Change::Enable { enabled: true, .. });
+        let lost = rule.filter(|_| !keeps).and_then(|rule| Some((Arc::clone(&rule.name), State::of(rule)?)));
+        Self { changes: vec![change], discarded: lost.into_iter().collect(), ..Self::default() }
+    }
+
     /// The change set, or `None` when there is nothing to do.
     pub fn change_set(self, owner: &str) -> Option<ChangeSet> {
         (!self.changes.is_empty()).then(|| ChangeSet::new(owner, self.changes))
@@ -193,19 +232,12 @@ fn step(
                 return;
             }
             plan.changes.push(put());
-            if loses_windows(&object.definition, &item.statement) {
-                plan.discarded.push(Arc::clone(name));
+            if let (Definition::Rule(old), Statement::Rule(new)) = (&object.definition, &item.statement)
+                && let Some(lost) = State::lost(old, new)
+            {
+                plan.discarded.push((Arc::clone(name), lost));
             }
         }
-    }
-}
-
-fn loses_windows(old: &Definition, new: &Statement) -> bool {
-    match (old, new) {
-        (Definition::Rule(old), Statement::Rule(new)) => {
-            old.windowed.is_some() && !same_shape(&new.windowed, &old.windowed)
-        }
-        _ => false,
     }
 }
 
@@ -231,8 +263,8 @@ fn drop_missing(catalog: &Catalog, owner: &str, names: &BTreeMap<(Kind, Arc<str>
     for (kind, name, object) in catalog.iter() {
         if kind == Kind::Rule && *object.owner == *owner && !names.contains_key(&(kind, Arc::clone(name))) {
             plan.changes.push(Change::Drop { kind, name: name.to_string() });
-            if matches!(&object.definition, Definition::Rule(rule) if rule.windowed.is_some()) {
-                plan.discarded.push(Arc::clone(name));
+            if let Some(lost) = object.rule().and_then(|rule| State::of(rule)) {
+                plan.discarded.push((Arc::clone(name), lost));
             }
         }
     }

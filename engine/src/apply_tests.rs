@@ -16,7 +16,7 @@ fn apply(catalog: &mut Catalog, files: &[RuleFile]) -> Result<Vec<String>, Vec<S
         reports.iter().flat_map(|report| &report.diagnostics).map(|one| one.message.to_string()).collect::<Vec<_>>()
     })?;
     let mut lines: Vec<String> = changes.iter().map(|change| format!("{change:?}")).collect();
-    lines.extend(discarded.iter().map(|rule| format!("discard {rule}")));
+    lines.extend(discarded.iter().map(|(rule, state)| format!("discard {state:?} of {rule}")));
     let lines = lines.iter().map(|line| line.split(", form").next().unwrap_or_default().to_owned()).collect();
     if !changes.is_empty() {
         let set = crate::catalog::ChangeSet::new("folder", changes);
@@ -81,7 +81,31 @@ fn windows_go_on_only_if_they_mean_the_same() {
     let renamed = apply(&mut catalog, &rule("count(*) AS m", "10 seconds")).unwrap();
     assert_eq!(renamed.len(), 1, "{renamed:?}");
     let wider = apply(&mut catalog, &rule("count(*) AS m", "20 seconds")).unwrap();
-    assert_eq!(wider.last().map(String::as_str), Some("discard w"));
+    assert_eq!(wider.last().map(String::as_str), Some("discard Windows of w"));
+}
+
+#[test]
+fn timers_go_on_only_if_they_watch_the_same() {
+    let mut catalog = Catalog::default();
+    let rule = |items: &str, filter: &str, after: &str, key: &str, into: &str| {
+        let text = format!(
+            "CREATE RULE gone AS SELECT {items} FROM 'a/+' WHERE {filter} AFTER INTERVAL '{after}' UNLESS s = 'on'
+             PARTITION BY {key} INTO TOPIC '{into}'"
+        );
+        [file("gone.sql", &text)]
+    };
+    apply(&mut catalog, &rule("s", "s = 'off'", "10 minutes", "topic(2)", "x")).unwrap();
+    let kept = apply(&mut catalog, &rule("s, t", "s = 'away'", "10 minutes", "topic(2)", "x")).unwrap();
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    for other in [
+        rule("s, t", "s = 'away'", "11 minutes", "topic(2)", "x"),
+        rule("s, t", "s = 'away'", "11 minutes", "topic(1)", "x"),
+        rule("s, t", "s = 'away'", "11 minutes", "topic(1)", "${s}/x"),
+    ] {
+        let lost = apply(&mut catalog, &other).unwrap();
+        assert_eq!(lost.last().map(String::as_str), Some("discard Timers of gone"));
+    }
+    assert_eq!(apply(&mut catalog, &[]).unwrap().last().map(String::as_str), Some("discard Timers of gone"));
 }
 
 #[test]

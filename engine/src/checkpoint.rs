@@ -5,8 +5,9 @@
 //! kept checkpoints.
 //!
 //! # Parts of a checkpoint file
-//! `catalog` (see [`crate::catalog`]) and `windows/<worker>` (see [`crate::operators::window`]). Groups are found by
-//! their key's hash, so a checkpoint written by one number of workers is read by any other.
+//! `catalog` (see [`crate::catalog`]), `windows/<worker>` (see [`crate::operators::window`]) and `timers/<worker>` (see
+//! [`crate::operators::absence`]). Groups and timers are found by their key's hash, so a checkpoint written by one number
+//! of workers is read by any other.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -60,8 +61,8 @@ pub struct Part {
     pub epoch: Epoch,
     /// Its name in the file.
     pub name: String,
-    /// Its bytes.
-    pub bytes: Vec<u8>,
+    /// Its bytes, in pieces that follow each other: large state is put together here, not on the worker's time.
+    pub bytes: Vec<Vec<u8>>,
 }
 
 /// The thread that writes checkpoints.
@@ -76,7 +77,7 @@ pub struct Writer {
     pub schedule: Arc<Schedule>,
     /// Counters.
     pub metrics: Arc<EngineMetrics>,
-    /// How many parts make a checkpoint: a window part from every worker and the catalog from worker 0.
+    /// How many parts make a checkpoint: windows and timers from every worker, and the catalog from worker 0.
     pub parts: usize,
     /// Consumers other than the engine that still read the log, as the epoch each has finished with.
     pub other_readers: Arc<dyn Fn() -> Option<Epoch> + Send + Sync>,
@@ -101,7 +102,7 @@ impl Writer {
         while open {
             match parts.recv_timeout(POLL) {
                 Ok(part) => {
-                    collected.entry(part.epoch).or_default().insert(part.name, part.bytes);
+                    collected.entry(part.epoch).or_default().insert(part.name, part.bytes.concat());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => open = false,

@@ -1,10 +1,11 @@
 //! The one static dataflow, and a worker's loop around it.
 //!
-//! `input → evaluate ─┬─ rows ────────────┬→ deliver → probe`
-//! `                  └─ keyed → window ──┘`
+//! `input → evaluate ─┬─ rows ──────────────┬→ deliver → probe`
+//! `                  ├─ keyed → window ────┤`
+//! `                  └─ watched → absence ─┘`
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use timely::dataflow::{ProbeHandle, Scope, Stream};
 use timely::worker::Worker;
 
 use crate::checkpoint::Part;
+use crate::operators::absence::{AbsenceState, Watched};
 use crate::operators::deliver::Deliver;
 use crate::operators::evaluate::{Evaluate, Out, Resolve};
 use crate::operators::window::{Keyed, WindowState};
@@ -63,47 +65,67 @@ impl Progress {
     }
 }
 
+/// The operators that have deadlines.
+#[derive(Clone, Copy)]
+enum Timed {
+    Windows,
+    Absence,
+}
+
 /// The next deadline of every worker; the log commits an idle tick at the earliest.
 pub struct Deadlines {
     /// Held while the log is told, so that it hears of the earliest last.
-    workers: Mutex<Vec<Option<u64>>>,
+    workers: Mutex<Vec<[Option<u64>; 2]>>,
     log: Arc<Log>,
 }
 
 impl Deadlines {
     /// No deadlines on `workers` workers.
     pub fn new(workers: usize, log: Arc<Log>) -> Self {
-        Self { workers: Mutex::new(vec![None; workers]), log }
+        Self { workers: Mutex::new(vec![[None; 2]; workers]), log }
     }
 
-    fn set(&self, worker: usize, deadline: Option<u64>) {
+    fn set(&self, worker: usize, operator: Timed, deadline: Option<u64>) {
         let mut workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(own) = workers.get_mut(worker) else { return };
+        let Some([windows, absence]) = workers.get_mut(worker) else { return };
+        let own = match operator {
+            Timed::Windows => windows,
+            Timed::Absence => absence,
+        };
         if *own != deadline {
             *own = deadline;
-            self.log.set_tick_deadline(workers.iter().flatten().min().copied().map(Epoch));
+            self.log.set_tick_deadline(workers.iter().flatten().flatten().min().copied().map(Epoch));
         }
     }
 }
 
-/// Steps that end in a checkpoint and are still on their way through the operators of this worker.
-type Checkpoints = Rc<RefCell<BTreeMap<u64, ()>>>;
+/// Steps that end in a checkpoint and are still on their way through an operator of this worker.
+type Checkpoints = Rc<RefCell<BTreeSet<u64>>>;
+
+/// What the operators of one worker begin with.
+pub struct Operators<R> {
+    /// Rules over messages.
+    pub evaluate: Evaluate<R>,
+    /// Open windows.
+    pub windows: WindowState,
+    /// Timers.
+    pub absence: AbsenceState,
+}
 
 /// Runs one worker until its queue is closed and everything is through.
 pub fn run<R: Resolve + 'static>(
     worker: &mut Worker,
-    evaluate: Evaluate<R>,
-    windows: WindowState,
+    operators: Operators<R>,
     queue: &Receiver<Feed>,
     shared: &Arc<Shared>,
 ) {
     const IDLE: Duration = Duration::from_millis(100);
     let index = worker.index();
-    let checkpoints: Checkpoints = Rc::default();
+    let checkpoints: [Checkpoints; 2] = Default::default();
     let start = shared.start.0;
     let (mut input, probe) = worker.dataflow(|scope: Scope<'_, u64>| {
         let (input, steps) = scope.new_input::<Arc<Step>>();
-        (input, build(scope, steps, evaluate, windows, shared, &checkpoints))
+        (input, build(scope, steps, operators, shared, &checkpoints))
     });
     input.advance_to(start + 1);
     let mut under_way: BTreeMap<u64, usize> = BTreeMap::new();
@@ -114,7 +136,9 @@ pub fn run<R: Resolve + 'static>(
                 Ok(Feed::Step(step)) => {
                     let end = step.end.0;
                     if step.checkpoint {
-                        checkpoints.borrow_mut().insert(end, ());
+                        for operator in &checkpoints {
+                            operator.borrow_mut().insert(end);
+                        }
                     }
                     if index == 0 {
                         under_way.insert(end, step.bytes);
@@ -151,33 +175,44 @@ pub fn run<R: Resolve + 'static>(
 fn build<'scope, R: Resolve + 'static>(
     scope: Scope<'scope, u64>,
     steps: Stream<'scope, u64, Vec<Arc<Step>>>,
-    evaluate: Evaluate<R>,
-    windows: WindowState,
+    operators: Operators<R>,
     shared: &Arc<Shared>,
-    checkpoints: &Checkpoints,
+    checkpoints: &[Checkpoints; 2],
 ) -> ProbeHandle<u64> {
-    let (rows, keyed) = evaluated(scope, steps, evaluate, shared);
-    let emitted = windowed(scope, keyed, windows, shared, checkpoints);
-    delivered(scope, scope.concatenate([rows, emitted]), shared)
+    let [of_windows, of_absence] = checkpoints;
+    let Evaluated { rows, keyed, watched } = evaluated(scope, steps, operators.evaluate, shared);
+    let closed = windowed(scope, keyed, operators.windows, shared, of_windows);
+    let noticed = absent(scope, watched, operators.absence, shared, of_absence);
+    delivered(scope, scope.concatenate([rows, closed, noticed]), shared)
 }
 
 type Batches<'scope> = Stream<'scope, u64, Local<RowBatch>>;
 type KeyedRows<'scope> = Stream<'scope, u64, Local<Keyed>>;
+type WatchedItems<'scope> = Stream<'scope, u64, Local<Watched>>;
+
+/// What comes out of the rules.
+struct Evaluated<'scope> {
+    rows: Batches<'scope>,
+    keyed: KeyedRows<'scope>,
+    watched: WatchedItems<'scope>,
+}
 
 fn evaluated<'scope, R: Resolve + 'static>(
     scope: Scope<'scope, u64>,
     steps: Stream<'scope, u64, Vec<Arc<Step>>>,
     mut evaluate: Evaluate<R>,
     shared: &Arc<Shared>,
-) -> (Batches<'scope>, KeyedRows<'scope>) {
+) -> Evaluated<'scope> {
     use timely::dataflow::operators::generic::OutputBuilder;
     use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
     let mut builder = OperatorBuilder::new("evaluate".to_owned(), scope);
     let mut input = builder.new_input(steps, Pipeline);
     let (rows_output, rows) = builder.new_output();
     let (keyed_output, keyed) = builder.new_output();
+    let (watched_output, watched) = builder.new_output();
     let mut rows_output = OutputBuilder::<u64, CapacityContainerBuilder<Local<RowBatch>>>::from(rows_output);
     let mut keyed_output = OutputBuilder::<u64, CapacityContainerBuilder<Local<Keyed>>>::from(keyed_output);
+    let mut watched_output = OutputBuilder::<u64, CapacityContainerBuilder<Local<Watched>>>::from(watched_output);
     let parts = shared.parts.clone();
     let mut out = Vec::new();
     let first = scope.worker().index() == 0;
@@ -185,31 +220,31 @@ fn evaluated<'scope, R: Resolve + 'static>(
         move |_frontiers| {
             let mut rows_output = rows_output.activate();
             let mut keyed_output = keyed_output.activate();
+            let mut watched_output = watched_output.activate();
             input.for_each(|capability, steps| {
-                let rows_capability = capability.retain_least(0);
-                let keyed_capability = capability.retain_least(1);
-                let (Some(rows_capability), Some(keyed_capability)) = (rows_capability, keyed_capability) else {
-                    return;
-                };
+                let held = [0, 1, 2].map(|output| capability.retain_least(output));
+                let [Some(for_rows), Some(for_keyed), Some(for_watched)] = held else { return };
                 for step in steps.drain(..) {
                     evaluate.step(&step, &mut out);
-                    let mut rows = rows_output.session(&rows_capability);
-                    let mut keyed = keyed_output.session(&keyed_capability);
+                    let mut rows = rows_output.session(&for_rows);
+                    let mut keyed = keyed_output.session(&for_keyed);
+                    let mut watched = watched_output.session(&for_watched);
                     for item in out.drain(..) {
                         match item {
                             Out::Rows(batch) => rows.give(batch),
                             Out::Keyed(item) => keyed.give(item),
+                            Out::Watched(item) => watched.give(item),
                         }
                     }
                     if step.checkpoint && first {
-                        let bytes = evaluate.catalog().encode();
+                        let bytes = vec![evaluate.catalog().encode()];
                         let _ = parts.send(Part { epoch: step.end, name: "catalog".into(), bytes });
                     }
                 }
             });
         }
     });
-    (rows, keyed)
+    Evaluated { rows, keyed, watched }
 }
 
 fn windowed<'scope>(
@@ -223,11 +258,11 @@ fn windowed<'scope>(
     let shared = Arc::clone(shared);
     let checkpoints = Rc::clone(checkpoints);
     // Windows of the checkpoint are due even if nothing follows it in the log.
-    shared.deadlines.set(worker, state.next_deadline());
+    shared.deadlines.set(worker, Timed::Windows, state.next_deadline());
     let route = ExchangeCore::<CapacityContainerBuilder<Local<Keyed>>, _>::new(|item: &Keyed| item.route());
     keyed.unary_frontier::<CapacityContainerBuilder<Local<RowBatch>>, _, _, _>(route, "window", move |capability, _| {
         let mut capability = Some(capability);
-        let mut stash: BTreeMap<u64, Vec<Keyed>> = BTreeMap::new();
+        let mut stash: Stash<Keyed> = BTreeMap::new();
         let mut done = shared.start.0;
         move |(input, frontier), output| {
             input.for_each(|time, data| {
@@ -243,12 +278,12 @@ fn windowed<'scope>(
                 for end in checkpoint_ends(&checkpoints, up_to) {
                     state.advance(take_up_to(&mut stash, end), end, &mut batches);
                     let name = format!("windows/{worker}");
-                    let _ = shared.parts.send(Part { epoch: Epoch(end), name, bytes: state.encode() });
+                    let _ = shared.parts.send(Part { epoch: Epoch(end), name, bytes: vec![state.encode()] });
                 }
                 state.advance(take_up_to(&mut stash, up_to), up_to, &mut batches);
                 output.session(held).give_iterator(batches.into_iter());
                 done = up_to;
-                shared.deadlines.set(worker, state.next_deadline());
+                shared.deadlines.set(worker, Timed::Windows, state.next_deadline());
             }
             match next {
                 Some(next) if next > *held.time() => held.downgrade(&next),
@@ -259,14 +294,74 @@ fn windowed<'scope>(
     })
 }
 
+fn absent<'scope>(
+    scope: Scope<'scope, u64>,
+    watched: WatchedItems<'scope>,
+    mut state: AbsenceState,
+    shared: &Arc<Shared>,
+    checkpoints: &Checkpoints,
+) -> Batches<'scope> {
+    let worker = scope.worker().index();
+    let shared = Arc::clone(shared);
+    let checkpoints = Rc::clone(checkpoints);
+    // Timers of the checkpoint may be due already: their deadline passed while nothing ran.
+    shared.deadlines.set(worker, Timed::Absence, state.next_deadline());
+    let route = ExchangeCore::<CapacityContainerBuilder<Local<Watched>>, _>::new(|item: &Watched| item.route());
+    watched.unary_frontier::<CapacityContainerBuilder<Local<RowBatch>>, _, _, _>(
+        route,
+        "absence",
+        move |capability, info| {
+            let activator = scope.activator_for(info.address);
+            let mut capability = Some(capability);
+            let mut stash: Stash<Watched> = BTreeMap::new();
+            let mut done = shared.start.0;
+            move |(input, frontier), output| {
+                input.for_each(|time, data| {
+                    if let Some(least) = time.least() {
+                        stash.entry(*least).or_default().append(&mut data.0);
+                    }
+                });
+                let next = frontier.frontier().first().copied();
+                let up_to = next.unwrap_or(done + 1).saturating_sub(1);
+                let Some(held) = capability.as_mut() else { return };
+                if up_to > done {
+                    let mut batches = Vec::new();
+                    for end in checkpoint_ends(&checkpoints, up_to) {
+                        state.advance(take_up_to(&mut stash, end), end, &mut batches);
+                        state.begin_checkpoint(end);
+                    }
+                    state.advance(take_up_to(&mut stash, up_to), up_to, &mut batches);
+                    output.session(held).give_iterator(batches.into_iter());
+                    done = up_to;
+                    shared.deadlines.set(worker, Timed::Absence, state.next_deadline());
+                }
+                if let Some((epoch, bytes)) = state.saved() {
+                    let name = format!("timers/{worker}");
+                    let _ = shared.parts.send(Part { epoch: Epoch(epoch), name, bytes });
+                } else if state.is_saving() {
+                    activator.activate();
+                }
+                match next {
+                    Some(next) if next > *held.time() => held.downgrade(&next),
+                    Some(_) => {}
+                    None => capability = None,
+                }
+            }
+        },
+    )
+}
+
 /// Removes and returns the checkpoint steps that end at or before `up_to`.
 fn checkpoint_ends(checkpoints: &Checkpoints, up_to: u64) -> Vec<u64> {
     let mut all = checkpoints.borrow_mut();
     let later = all.split_off(&(up_to + 1));
-    std::mem::replace(&mut *all, later).into_keys().collect()
+    std::mem::replace(&mut *all, later).into_iter().collect()
 }
 
-fn take_up_to(stash: &mut BTreeMap<u64, Vec<Keyed>>, up_to: u64) -> Vec<Keyed> {
+/// What has come in and waits for the frontier, by the time of its step.
+type Stash<T> = BTreeMap<u64, Vec<T>>;
+
+fn take_up_to<T>(stash: &mut Stash<T>, up_to: u64) -> Vec<T> {
     let later = stash.split_off(&(up_to + 1));
     std::mem::replace(stash, later).into_values().flatten().collect()
 }

@@ -16,9 +16,10 @@ use timely::communication::WorkerGuards;
 use crate::SEMANTICS;
 use crate::catalog::{Catalog, CatalogError, ChangeSet, Kind};
 use crate::checkpoint::{Schedule, Writer};
-use crate::dataflow::{Deadlines, Progress, Shared};
+use crate::dataflow::{Deadlines, Operators, Progress, Shared};
 use crate::errors::Errors;
 use crate::metrics::{EngineMetrics, RuleStats};
+use crate::operators::absence::AbsenceState;
 use crate::operators::evaluate::Evaluate;
 use crate::operators::window::WindowState;
 use crate::resolve::{Inner, Resolver};
@@ -76,7 +77,7 @@ pub enum StartError {
     /// The catalog cannot be followed.
     #[error("{0}")]
     Catalog(#[from] CatalogError),
-    /// The window state cannot be read.
+    /// The state of windows or timers cannot be read.
     #[error("{0}")]
     State(String),
     /// The log no longer has what the checkpoint needs.
@@ -199,7 +200,7 @@ impl Engine {
             log: Arc::clone(&log),
             schedule: Arc::clone(&schedule),
             metrics: Arc::clone(&metrics),
-            parts: workers + 1,
+            parts: 2 * workers + 1,
             other_readers,
         }
         .spawn()?;
@@ -411,17 +412,21 @@ fn start_workers(
                 windows.restore(bytes, evaluate.rules(), mine).map_err(StartError::State)?;
             }
         }
-        slots.push(Mutex::new(Some((evaluate, windows, receiver))));
+        let mut absence = AbsenceState::new(index, evaluate.rules(), Arc::clone(&inner.errors));
+        let parts = checkpoint.iter().flat_map(|file| &file.parts).filter(|(name, _)| name.starts_with("timers/"));
+        let parts: Vec<&[u8]> = parts.map(|(_, bytes)| &**bytes).collect();
+        absence.restore(&parts, |hash| hash % workers as u64 == index as u64).map_err(StartError::State)?;
+        slots.push(Mutex::new(Some((Operators { evaluate, windows, absence }, receiver))));
     }
     let (announce, threads) = crossbeam_channel::unbounded();
     let shared = Arc::clone(shared);
     let watched = Arc::clone(inner);
     let guards = timely::execute(timely::Config::process(workers), move |worker| {
         let slot = slots.get(worker.index()).and_then(|slot| slot.lock().ok()?.take());
-        if let Some((evaluate, windows, queue)) = slot {
+        if let Some((operators, queue)) = slot {
             let _watch = Watch(Arc::clone(&watched));
             let _ = announce.send((worker.index(), std::thread::current()));
-            crate::dataflow::run(worker, evaluate, windows, &queue, &shared);
+            crate::dataflow::run(worker, operators, &queue, &shared);
         }
     })
     .map_err(StartError::Workers)?;

@@ -2,7 +2,7 @@
 //!
 //! In the order of a message's way: [`source`] reads committed epochs from the log and hands every worker the same
 //! [`step::Step`]; [`operators::evaluate`] routes topics to rules and runs them over columns; [`operators::window`]
-//! aggregates by key; [`operators::deliver`] hands rows with their mark to a [`sink::Sink`]; [`checkpoint`] writes
+//! aggregates by key; [`operators::absence`] waits for what does not happen; [`operators::deliver`] hands rows with their mark to a [`sink::Sink`]; [`checkpoint`] writes
 //! operator state once every sink has taken it. [`engine::Engine`] holds them together, [`catalog`] says which rules
 //! are in force at a position.
 //!

@@ -1,7 +1,8 @@
 //! Counters that everyone may read and the owner of a thing increments.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// A counter or gauge.
 #[derive(Debug, Default)]
@@ -37,6 +38,12 @@ pub struct RuleStats {
     pub failed: Counter,
     /// The last failure.
     pub last_error: Mutex<Option<String>>,
+    /// Timers that went off (rules with AFTER).
+    pub notices: Counter,
+    /// Presence events passed over, since a newer one of their client was known.
+    pub stale: Counter,
+    /// Timers, by worker.
+    timers: Mutex<BTreeMap<usize, TimerStatus>>,
     /// For each path that the rule reads: how many messages it was looked for in, and how many had nothing there; but for
     /// what its classes count.
     undefined: Mutex<Vec<UndefinedShare>>,
@@ -86,7 +93,38 @@ pub struct UndefinedShare {
     pub undefined: u64,
 }
 
+/// The keys of a rule with AFTER.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TimerStatus {
+    /// Keys that wait for their deadline.
+    pub armed: u64,
+    /// Keys noticed, until UNLESS is true again.
+    pub fired: u64,
+    /// The next deadline, in microseconds of log time, and its key as JSON text.
+    pub next: Option<(u64, String)>,
+}
+
 impl RuleStats {
+    /// The rule's keys on all workers.
+    pub fn timers(&self) -> TimerStatus {
+        let timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
+        timers.values().fold(TimerStatus::default(), |all, one| TimerStatus {
+            armed: all.armed + one.armed,
+            fired: all.fired + one.fired,
+            next: all.next.into_iter().chain(one.next.clone()).min(),
+        })
+    }
+
+    /// The rule's keys on one worker.
+    pub fn set_timers(&self, worker: usize, status: TimerStatus) {
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner).insert(worker, status);
+    }
+
+    /// A worker has discarded the rule's keys.
+    pub fn forget_timers(&self, worker: usize) {
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner).remove(&worker);
+    }
+
     /// Counts `rows` failed rows and keeps the reason.
     pub fn fail(&self, rows: u64, reason: &str) {
         self.failed.add(rows);

@@ -242,6 +242,8 @@ pub struct Select {
     pub items: Items,
     /// The topic filter's text, absent only in rules reached by basic ingest.
     pub from: Option<(Arc<str>, Span)>,
+    /// FROM is the stream `presence`, and `from` the filter that it stands for.
+    pub presence: bool,
     /// WHERE.
     pub filter: Option<Expr>,
     /// GROUP BY without the window.
@@ -250,6 +252,66 @@ pub struct Select {
     pub window: Option<Window>,
     /// HAVING.
     pub having: Option<Expr>,
+    /// AFTER … UNLESS … PARTITION BY.
+    pub absence: Option<Box<Absence>>,
+}
+
+/// The topics of the stream `presence`.
+pub const PRESENCE_FILTER: &str = "$aws/events/presence/#";
+
+/// `AFTER d UNLESS c PARTITION BY k`: a row is emitted only if nothing disarms its key in time. All of it reads the raw
+/// message. Equality ignores spans.
+#[derive(Clone, Debug)]
+pub struct Absence {
+    /// How long the key stays armed.
+    pub after: After,
+    /// What makes a key idle.
+    pub unless: Expr,
+    /// What the timers are told apart by.
+    pub keys: Vec<Expr>,
+    /// Where the clause stands.
+    pub span: Span,
+}
+
+impl PartialEq for Absence {
+    fn eq(&self, other: &Self) -> bool {
+        self.after == other.after && self.unless == other.unless && self.keys == other.keys
+    }
+}
+
+/// The time between arming and the deadline.
+#[derive(Clone, Debug, PartialEq)]
+pub enum After {
+    /// `INTERVAL '…'`, in microseconds.
+    Interval(u64),
+    /// Seconds, read from the message that arms.
+    Seconds(Expr),
+}
+
+impl After {
+    /// The expression, if it is one.
+    pub fn expr(&self) -> Option<&Expr> {
+        match self {
+            Self::Interval(_) => None,
+            Self::Seconds(expr) => Some(expr),
+        }
+    }
+}
+
+impl Absence {
+    /// Its expressions.
+    pub fn exprs(&self) -> impl Iterator<Item = &Expr> {
+        self.after.expr().into_iter().chain([&self.unless]).chain(&self.keys)
+    }
+
+    /// The same, to change them.
+    pub fn exprs_mut(&mut self) -> impl Iterator<Item = &mut Expr> {
+        let after = match &mut self.after {
+            After::Interval(_) => None,
+            After::Seconds(expr) => Some(expr),
+        };
+        after.into_iter().chain([&mut self.unless]).chain(&mut self.keys)
+    }
 }
 
 impl PartialEq for Select {
@@ -258,10 +320,12 @@ impl PartialEq for Select {
         self.set == other.set
             && self.items == other.items
             && filter(self) == filter(other)
+            && self.presence == other.presence
             && self.filter == other.filter
             && self.group_by == other.group_by
             && self.window == other.window
             && self.having == other.having
+            && self.absence == other.absence
     }
 }
 
@@ -424,6 +488,7 @@ impl Select {
             .chain(self.filter.iter())
             .chain(self.group_by.iter())
             .chain(self.having.iter())
+            .chain(self.absence.iter().flat_map(|absence| absence.exprs()))
     }
 
     /// The same, to change them.
@@ -435,12 +500,16 @@ impl Select {
             .chain(self.filter.iter_mut())
             .chain(self.group_by.iter_mut())
             .chain(self.having.iter_mut())
+            .chain(self.absence.iter_mut().flat_map(|absence| absence.exprs_mut()))
     }
 
     /// Translates every span: for a statement that stands inside a larger text.
     pub fn map_spans(&mut self, map: &dyn Fn(Span) -> Span) {
         if let Some((_, span)) = &mut self.from {
             *span = map(*span);
+        }
+        if let Some(absence) = &mut self.absence {
+            absence.span = map(absence.span);
         }
         self.exprs_mut().for_each(|expr| expr.map_spans(map));
     }

@@ -4,6 +4,7 @@
 //! demand. [`mod@reference`] says what the rows must be, message by message; everything faster must agree with it. A
 //! program knows no sinks and keeps nothing of a message once its rows are out.
 
+mod absence;
 mod columns;
 mod conditions;
 mod explain;
@@ -20,6 +21,7 @@ pub mod reference;
 mod row_expr;
 mod rows;
 mod run;
+mod stored;
 mod texts;
 
 #[cfg(test)]
@@ -36,6 +38,7 @@ use crate::column::Column;
 use crate::rule::Rule;
 use crate::shred::{Paths, Shredder};
 
+use absence::Faces;
 use columns::{ColumnRule, Draft, Filter};
 use conditions::Conditions;
 use exprs::Exprs;
@@ -45,8 +48,10 @@ use outputs::{Output, Outputs, Part};
 use reference::Reference;
 use rows::Original;
 
+pub use absence::Face;
 pub use explain::{Explained, Explanation, explain};
 pub(crate) use paths::{anywhere, as_path, exprs};
+pub use stored::{ROW_FORMAT, StoredRowError};
 pub use texts::Texts;
 
 /// The rows that one rule gives for a batch.
@@ -54,6 +59,8 @@ pub use texts::Texts;
 pub struct RuleRows {
     /// The rule, by its place in the slice given to [`Program::new`].
     pub rule: usize,
+    /// Which part of it, if the rule has AFTER.
+    pub face: Face,
     /// Its rows.
     pub rows: Rows,
     /// Messages for which something went wrong.
@@ -99,7 +106,9 @@ pub enum Body {
 /// All rules that match the same topics.
 #[derive(Debug)]
 pub struct Program {
+    /// The rules; of one with AFTER, its faces.
     rules: Vec<RuleProgram>,
+    faces: Faces,
     shredder: Shredder,
     /// Whether payloads are shredded: a rule looks at them.
     shreds: bool,
@@ -129,8 +138,10 @@ pub struct Program {
 struct Reads {
     names: Vec<Arc<str>>,
     slots: Vec<u16>,
-    /// By rule, the places of its paths.
+    /// By face, the places of its paths.
     of_rules: Vec<Vec<usize>>,
+    /// By rule, the places of the paths of all its faces.
+    of_all_faces: Vec<Vec<usize>>,
     /// In how many of the messages of the last batch each was Undefined.
     undefined: Vec<u64>,
 }
@@ -146,6 +157,8 @@ enum RuleProgram {
 impl Program {
     /// Compiles rules.
     pub fn new(rules: &[Arc<Rule>]) -> Self {
+        let (faces, rules) = Faces::of(rules);
+        let rules = rules.as_slice();
         let mut paths = Paths::new();
         let index = Index::new(rules, &mut paths);
         let mut drafts: Vec<Option<Draft<'_>>> = rules.iter().map(Draft::new).collect();
@@ -168,6 +181,7 @@ impl Program {
         conditions.close();
         let mut reads = Reads::default();
         compiled.iter().for_each(|rule| reads.add(rule.reference(), &mut paths));
+        reads.gather(&faces);
         let needs_payload = |rule: &RuleProgram| rule.reference().needs_payload();
         let told = compiled.iter().position(needs_payload);
         let (mut members, mut wholes) = (Members::default(), Wholes::default());
@@ -197,6 +211,7 @@ impl Program {
         let passing = compiled.iter().map(|_| Vec::new()).collect();
         Self {
             rules: compiled,
+            faces,
             shredder: Shredder::new(paths, all_members),
             shreds,
             told,
@@ -218,13 +233,16 @@ impl Program {
     pub fn by_reference(rules: &[Arc<Rule>]) -> Self {
         let mut program = Self::new(&[]);
         let mut paths = Paths::new();
+        let (faces, rules) = Faces::of(rules);
         for rule in rules {
-            let reference = Reference::new(Arc::clone(rule));
+            let reference = Reference::new(rule);
             program.reads.add(&reference, &mut paths);
             program.rules.push(RuleProgram::Reference(reference));
             program.passing.push(Vec::new());
             program.references.push(program.rules.len() - 1);
         }
+        program.reads.gather(&faces);
+        program.faces = faces;
         program
     }
 
@@ -235,7 +253,7 @@ impl Program {
 
     /// The paths that one rule reads, by their places.
     pub fn paths_of(&self, rule: usize) -> &[usize] {
-        self.reads.of_rules.get(rule).map_or(&[], Vec::as_slice)
+        self.reads.of_all_faces.get(rule).map_or(&[], Vec::as_slice)
     }
 
     /// In how many messages of the last batch each path was Undefined.
@@ -289,5 +307,16 @@ impl Reads {
         let places = places.collect();
         self.of_rules.push(places);
         self.undefined.resize(self.slots.len(), 0);
+    }
+
+    fn gather(&mut self, faces: &Faces) {
+        for (number, places) in self.of_rules.iter().enumerate() {
+            let rule = faces.rule(number);
+            self.of_all_faces.resize(self.of_all_faces.len().max(rule + 1), Vec::new());
+            if let Some(all) = self.of_all_faces.get_mut(rule) {
+                let new: Vec<usize> = places.iter().filter(|place| !all.contains(place)).copied().collect();
+                all.extend(new);
+            }
+        }
     }
 }

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use crate::ast::{Dialect, Expr, Select, Span, Template};
 use crate::topic::TopicFilter;
 
+/// The longest time that AFTER may say: a year, in microseconds.
+pub const MAX_AFTER_US: u64 = 366 * 86_400 * 1_000_000;
+
 /// One statement of a rule file, or one AWS rule document.
 #[derive(Clone, Debug, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "there are few, and they are moved seldom")]

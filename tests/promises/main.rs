@@ -9,6 +9,7 @@
     reason = "a test fails by it"
 )]
 
+mod absence;
 mod crash;
 mod exactly_once;
 mod full_disk;

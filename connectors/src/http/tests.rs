@@ -21,7 +21,7 @@ use super::{Api, HttpServer, TableReader, Token};
 use crate::config::{Config, Environment};
 use crate::metrics::{Exposition, MetricsSource, Sample};
 use crate::query::system::{
-    ConnectionStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus,
+    ConnectionStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus, TimerStatus,
 };
 use crate::query::{NoRow, QueryEngine, Relations, Sources};
 
@@ -46,6 +46,9 @@ impl SystemViews for Fake {
         Vec::new()
     }
     fn sessions(&self) -> Vec<SessionStatus> {
+        Vec::new()
+    }
+    fn timers(&self) -> Vec<TimerStatus> {
         Vec::new()
     }
     fn errors(&self) -> Vec<ErrorSample> {

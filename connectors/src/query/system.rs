@@ -23,6 +23,8 @@ pub trait SystemViews: Send + Sync {
     fn sessions(&self) -> Vec<SessionStatus>;
     /// One per MQTT connection.
     fn connections(&self) -> Vec<ConnectionStatus>;
+    /// One per rule with AFTER.
+    fn timers(&self) -> Vec<TimerStatus>;
     /// The newest errors kept, oldest first.
     fn errors(&self) -> Vec<ErrorSample>;
     /// Every metric, as `/metrics` shows it.
@@ -122,6 +124,25 @@ pub struct ConnectionStatus {
     pub since_ms: Option<i64>,
 }
 
+/// `system.timers`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is a column")]
+pub struct TimerStatus {
+    pub rule: String,
+    /// Keys that wait for their deadline.
+    pub armed: u64,
+    /// Keys noticed, until UNLESS is true again.
+    pub fired: u64,
+    /// Log time, ms since 1970.
+    pub next_deadline_ms: Option<i64>,
+    /// The values of PARTITION BY that are due next, as a JSON array.
+    pub next_key: Option<String>,
+    /// Timers that went off since the process started.
+    pub notices: u64,
+    /// Presence events passed over, since a newer one of their client was known.
+    pub stale: u64,
+}
+
 /// `system.errors`: a sample; the counts are in `system.rules` and the metrics.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each is a column")]
@@ -141,7 +162,7 @@ pub struct ErrorSample {
 }
 
 /// The views' names.
-pub const VIEWS: [&str; 7] = ["connections", "errors", "metrics", "rules", "sessions", "sinks", "tables"];
+pub const VIEWS: [&str; 8] = ["connections", "errors", "metrics", "rules", "sessions", "sinks", "tables", "timers"];
 
 /// One view now.
 pub(super) fn view(name: &str, system: &dyn SystemViews) -> Option<RecordBatch> {
@@ -151,6 +172,7 @@ pub(super) fn view(name: &str, system: &dyn SystemViews) -> Option<RecordBatch> 
         "tables" => tables(&system.tables()),
         "sessions" => sessions(&system.sessions()),
         "connections" => connections(&system.connections()),
+        "timers" => timers(&system.timers()),
         "errors" => errors(&system.errors()),
         "metrics" => metrics(&system.metrics()),
         _ => return None,
@@ -223,6 +245,18 @@ fn connections(rows: &[ConnectionStatus]) -> RecordBatch {
         text("protocol", rows, |r| Some(&r.protocol)),
         text("will_topic", rows, |r| r.will_topic.as_deref()),
         time("since", rows, |r| r.since_ms),
+    ])
+}
+
+fn timers(rows: &[TimerStatus]) -> RecordBatch {
+    batch(vec![
+        text("rule", rows, |r| Some(&r.rule)),
+        count("armed", rows, |r| Some(r.armed)),
+        count("fired", rows, |r| Some(r.fired)),
+        time("next_deadline", rows, |r| r.next_deadline_ms),
+        text("next_key", rows, |r| r.next_key.as_deref()),
+        count("notices", rows, |r| Some(r.notices)),
+        count("stale", rows, |r| Some(r.stale)),
     ])
 }
 

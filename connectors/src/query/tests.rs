@@ -14,7 +14,9 @@ use hedgerow_storage::log::{Batch, Class, Epoch, Log, LogConfig, RecordFields, R
 use hedgerow_storage::table::{Key, TableSpec, Tables, TablesConfig, Write};
 use serde_json::{Value, json};
 
-use super::system::{ConnectionStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus};
+use super::system::{
+    ConnectionStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus, TimerStatus,
+};
 use super::{
     IngestLog, KeyValueTables, LakeCatalog, Lakes, NoRow, QueryEngine, QueryError, Relations, Sources, TableCatalog,
 };
@@ -37,6 +39,9 @@ impl SystemViews for NoSystem {
         Vec::new()
     }
     fn sessions(&self) -> Vec<SessionStatus> {
+        Vec::new()
+    }
+    fn timers(&self) -> Vec<TimerStatus> {
         Vec::new()
     }
     fn errors(&self) -> Vec<ErrorSample> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use hedgerow_engine::apply::{FileDiagnostics, Plan, RuleFile, plan};
+use hedgerow_engine::apply::{FileDiagnostics, Plan, RuleFile, State, plan};
 use hedgerow_engine::catalog::{self, Catalog, ChangeSet, Kind};
 use hedgerow_engine::engine::ApplyError;
 use hedgerow_sql::diagnostic::{Diagnostic, Style, position, render};
@@ -132,7 +132,7 @@ pub(crate) fn apply(
         .engine
         .change(APPLY_WAIT, |catalog| {
             let plan = planned(core, catalog, owner, &files, prune)?;
-            fill(&mut report, &plan, catalog);
+            fill(&mut report, core, &plan, catalog);
             Ok::<_, RuleError>(plan.change_set(owner))
         })?
         .map(|epoch| epoch.0);
@@ -162,16 +162,16 @@ fn dry_run(core: &Core, owner: &str, files: &BTreeMap<String, String>, prune: bo
     let catalog = core.engine.catalog();
     let plan = planned(core, &catalog, owner, &rule_files(files), prune)?;
     let mut report = ApplyReport { dry_run: true, ..ApplyReport::default() };
-    fill(&mut report, &plan, &catalog);
+    fill(&mut report, core, &plan, &catalog);
     Ok(report)
 }
 
-fn fill(report: &mut ApplyReport, plan: &Plan, catalog: &Catalog) {
+fn fill(report: &mut ApplyReport, core: &Core, plan: &Plan, catalog: &Catalog) {
     report.findings = findings(&plan.warnings);
-    report.changes = plan.changes.iter().map(|change| described(change, plan, catalog)).collect();
+    report.changes = plan.changes.iter().map(|change| described(change, core, plan, catalog)).collect();
 }
 
-fn described(change: &catalog::Change, plan: &Plan, catalog: &Catalog) -> Change {
+fn described(change: &catalog::Change, core: &Core, plan: &Plan, catalog: &Catalog) -> Change {
     let (action, kind, name) = match change {
         catalog::Change::Put { kind, name, .. } => {
             let there = catalog.get(*kind, name).is_some();
@@ -182,8 +182,21 @@ fn described(change: &catalog::Change, plan: &Plan, catalog: &Catalog) -> Change
             (if *enabled { ChangeAction::Enable } else { ChangeAction::Disable }, Kind::Rule, name)
         }
     };
-    let loses = kind == Kind::Rule && plan.discarded.iter().any(|rule| **rule == **name);
-    let note = loses.then(|| "its open windows are discarded".to_owned());
+    let lost = plan.discarded.iter().find(|(rule, _)| kind == Kind::Rule && **rule == **name).map(|(_, lost)| *lost);
+    let armed =
+        || core.engine.rules().into_iter().find(|rule| rule.name == *name).map_or(0, |r| r.stats.timers().armed);
+    let watches = || catalog.get(kind, name).and_then(|old| State::of(old.rule()?)) == Some(State::Timers);
+    let note = match lost {
+        Some(State::Windows) => Some("its open windows are discarded".to_owned()),
+        Some(State::Timers) => Some(match armed() {
+            0 => "it has no armed timers; keys that were noticed may be noticed again".to_owned(),
+            armed => format!("its timers are discarded: {armed} armed, whose notices will not come"),
+        }),
+        None if action == ChangeAction::Replace && watches() => {
+            Some(format!("its timers go on: {} armed, which keep their rows", armed()))
+        }
+        None => None,
+    };
     Change { action, kind: kind.to_string(), name: name.clone(), note }
 }
 
@@ -241,12 +254,12 @@ pub(crate) fn change_rule(
                 let nearest = nearest(name, names).map(str::to_owned);
                 return Err(RuleError::Unknown { name: name.to_owned(), nearest });
             };
-            let plan = Plan { changes: vec![change(name.to_owned())], ..Plan::default() };
+            let plan = Plan::of_rule(change(name.to_owned()), object.rule().map(|rule| &**rule));
             if matches!(plan.changes.first(), Some(catalog::Change::Drop { .. })) && &*object.owner == OWNER_FOLDER {
                 let message = format!("rule {name:?} comes from the rules folder: remove it from its file there");
                 return Err(RuleError::Conflict(message));
             }
-            fill(&mut report, &plan, catalog);
+            fill(&mut report, core, &plan, catalog);
             Ok::<_, RuleError>(Some(ChangeSet::new(OWNER_API, plan.changes)))
         })?
         .map(|epoch| epoch.0);

@@ -13,7 +13,7 @@ use super::sinks::OpenLakes;
 use crate::gateway::GatewayView;
 use crate::metrics::{Exposition, MetricsSource, Sample, collect_lake};
 use crate::query::system::{
-    ConnectionStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus,
+    ConnectionStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus, TimerStatus,
 };
 use crate::query::{LakeCatalog, TableCatalog};
 
@@ -154,6 +154,26 @@ impl SystemViews for Views {
             .collect()
     }
 
+    fn timers(&self) -> Vec<TimerStatus> {
+        let rules = self.watching().into_iter();
+        rules
+            .map(|rule| {
+                let timers = rule.stats.timers();
+                let (next_deadline_ms, next_key) =
+                    timers.next.map(|(deadline, key)| ((deadline / 1_000).cast_signed(), key)).unzip();
+                TimerStatus {
+                    rule: rule.name,
+                    armed: timers.armed,
+                    fired: timers.fired,
+                    next_deadline_ms,
+                    next_key,
+                    notices: rule.stats.notices.get(),
+                    stale: rule.stats.stale.get(),
+                }
+            })
+            .collect()
+    }
+
     fn errors(&self) -> Vec<ErrorSample> {
         let samples = self.engine.errors().samples().into_iter();
         samples
@@ -202,6 +222,16 @@ impl MetricsSource for Views {
 }
 
 impl Views {
+    /// The rules with AFTER.
+    fn watching(&self) -> Vec<hedgerow_engine::engine::RuleStatus> {
+        let catalog = self.engine.catalog();
+        let watches = |name: &str| {
+            let rule = catalog.get(Kind::Rule, name).and_then(|object| object.rule());
+            rule.is_some_and(|rule| rule.select.absence.is_some())
+        };
+        self.engine.rules().into_iter().filter(|rule| watches(&rule.name)).collect()
+    }
+
     fn engine_metrics(&self, into: &mut Exposition) {
         let engine = self.engine.metrics();
         into.counter("hedgerow_engine_steps_total", "Steps given to the dataflow", &[], engine.steps.get());
@@ -230,6 +260,14 @@ impl Views {
             into.counter("hedgerow_rule_passed_total", "Rows after WHERE", &labels, rule.stats.passed.get());
             into.counter("hedgerow_rule_delivered_total", "Rows taken by sinks", &labels, rule.stats.delivered.get());
             into.counter("hedgerow_rule_failed_total", "Rows refused", &labels, rule.stats.failed.get());
+        }
+        for rule in self.watching() {
+            let labels = [("rule", rule.name.as_str())];
+            let timers = rule.stats.timers();
+            into.gauge("hedgerow_rule_timers_armed", "Keys waiting for their deadline", &labels, timers.armed as f64);
+            into.gauge("hedgerow_rule_timers_fired", "Keys noticed, until they are back", &labels, timers.fired as f64);
+            into.counter("hedgerow_rule_notices_total", "Timers that went off", &labels, rule.stats.notices.get());
+            into.counter("hedgerow_rule_stale_total", "Presence events passed over", &labels, rule.stats.stale.get());
         }
         for sink in self.engine.sinks() {
             let labels = [("sink", sink.name.as_str())];

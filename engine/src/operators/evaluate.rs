@@ -3,11 +3,12 @@
 //! Every worker has the whole catalog and all control records, and its own share of the clients. Topics are matched
 //! once per distinct topic; messages whose topics match the same set of rules are evaluated together.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ahash::AHashMap;
 use hedgerow_sql::message::{Message, Properties};
-use hedgerow_sql::program::{Program, RuleRows};
+use hedgerow_sql::program::{Face, Program, Rows, RuleRows};
 use hedgerow_sql::rule::Rule;
 use hedgerow_sql::topic::FilterTrie;
 use hedgerow_storage::log::{Record, RecordKind};
@@ -15,6 +16,7 @@ use hedgerow_storage::log::{Record, RecordKind};
 use crate::catalog::{Catalog, ChangeSet};
 use crate::errors::{ErrorSample, Errors, excerpt};
 use crate::metrics::ClassCounts;
+use crate::operators::absence::{Watched, signals};
 use crate::operators::window::{Keyed, KeyedRow};
 use crate::rows::{ActiveRule, Origins, RowBatch};
 use crate::step::{Step, worker_of};
@@ -37,6 +39,8 @@ pub enum Out {
     Rows(RowBatch),
     /// Rows, or a change of rules, for the window operator.
     Keyed(Keyed),
+    /// Signals, or a change of rules, for the absence operator.
+    Watched(Watched),
 }
 
 /// Who resolves names and opens sinks when the catalog changes.
@@ -160,11 +164,9 @@ impl<R: Resolve> Evaluate<R> {
         }
         let before = std::mem::replace(&mut self.rules, self.resolver.resolve(&self.catalog, epoch));
         self.index(&before);
-        out.push(Out::Keyed(Keyed::Rules {
-            worker: self.worker as u64,
-            position: (epoch, record.offset.0),
-            rules: Arc::clone(&self.rules),
-        }));
+        let (worker, position) = (self.worker as u64, (epoch, record.offset.0));
+        out.push(Out::Keyed(Keyed::Rules { worker, position, rules: Arc::clone(&self.rules) }));
+        out.push(Out::Watched(Watched::Rules { worker, position, rules: Arc::clone(&self.rules) }));
     }
 
     /// Forgets all matches and indexes the rules in force by their filters. Classes none of whose rules has changed
@@ -275,51 +277,61 @@ impl<R: Resolve> Evaluate<R> {
         class.program.evaluate(&messages, &mut results);
         let origins = Arc::new(origins(&records, &results));
         class.counts.add(records.len() as u64, class.program.undefined());
+        let mut watched: BTreeMap<usize, Vec<RuleRows>> = BTreeMap::new();
         for result in results {
             let Some(active) = class.rules.get(result.rule).and_then(|rule| self.rules.get(*rule)) else { continue };
-            self.emit(active, result, &records, &origins, out);
+            self.count(active, &result, &records);
+            if active.rule.select.absence.is_some() {
+                watched.entry(result.rule).or_default().push(result);
+            } else {
+                emit(active, result.rows, &origins, out);
+            }
+        }
+        for (rule, faces) in watched {
+            let Some(active) = class.rules.get(rule).and_then(|rule| self.rules.get(*rule)) else { continue };
+            let refuse = |message: u32, reason: &str| self.refuse(active, message, reason, &records);
+            let signals = signals(active, &faces, &origins, self.workers, refuse);
+            out.extend(signals.into_iter().map(|signals| Out::Watched(Watched::Signals(signals))));
         }
     }
 
-    fn emit(
-        &self,
-        active: &Arc<ActiveRule>,
-        result: RuleRows,
-        records: &[&(u64, Record<'_>)],
-        origins: &Arc<Origins>,
-        out: &mut Vec<Out>,
-    ) {
-        for reject in &result.rejects {
-            if let Some((epoch, record)) = records.get(reject.message as usize) {
-                active.stats.fail(1, &reject.reason);
-                self.errors.push(sample(*epoch, record, &active.rule.name, &reject.reason));
-            }
+    fn refuse(&self, active: &ActiveRule, message: u32, reason: &str, records: &[&(u64, Record<'_>)]) {
+        if let Some((epoch, record)) = records.get(message as usize) {
+            active.stats.fail(1, reason);
+            self.errors.push(sample(*epoch, record, &active.rule.name, reason));
         }
-        let rows = result.rows;
-        if rows.messages.is_empty() {
-            return;
-        }
-        active.stats.passed.add(rows.messages.len() as u64);
-        if active.rule.windowed.is_some() {
-            out.extend(keyed(active, &rows, origins).map(|row| Out::Keyed(Keyed::Row(row))));
-            return;
-        }
-        let rows = Arc::new(rows);
-        out.extend((0..active.destinations.len()).map(|action| {
-            Out::Rows(RowBatch {
-                rule: Arc::clone(active),
-                action,
-                rows: Arc::clone(&rows),
-                origins: Arc::clone(origins),
-            })
-        }));
     }
+
+    /// Counts what passed and what was refused.
+    fn count(&self, active: &ActiveRule, result: &RuleRows, records: &[&(u64, Record<'_>)]) {
+        for reject in &result.rejects {
+            self.refuse(active, reject.message, &reject.reason, records);
+        }
+        if result.face == Face::Rows {
+            active.stats.passed.add(result.rows.messages.len() as u64);
+        }
+    }
+}
+
+/// Rows on their way: to the window operator, or to the sinks.
+fn emit(active: &Arc<ActiveRule>, rows: Rows, origins: &Arc<Origins>, out: &mut Vec<Out>) {
+    if rows.messages.is_empty() {
+        return;
+    }
+    if active.rule.windowed.is_some() {
+        out.extend(keyed(active, &rows, origins).map(|row| Out::Keyed(Keyed::Row(row))));
+        return;
+    }
+    let rows = Arc::new(rows);
+    out.extend((0..active.destinations.len()).map(|action| {
+        Out::Rows(RowBatch { rule: Arc::clone(active), action, rows: Arc::clone(&rows), origins: Arc::clone(origins) })
+    }));
 }
 
 /// The rows of a windowed rule, taken apart into keys and arguments.
 fn keyed<'a>(
     active: &'a Arc<ActiveRule>,
-    rows: &'a hedgerow_sql::program::Rows,
+    rows: &'a Rows,
     origins: &'a Arc<Origins>,
 ) -> impl Iterator<Item = KeyedRow> + 'a {
     let keys = active.rule.windowed.as_ref().map(|windowed| windowed.keys.len()).unwrap_or_default();

@@ -1,5 +1,6 @@
 //! The operators of the one static dataflow, in the order of a row's way. Rules, windows and timers are data in them.
 
+pub mod absence;
 pub mod deliver;
 pub mod evaluate;
 #[cfg(test)]

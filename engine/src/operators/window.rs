@@ -94,7 +94,7 @@ impl GroupKey {
 }
 
 /// Equal numbers are one group however they are spelt. Undefined has no JSON text inside an array: it groups with Null.
-fn canonical(value: &Value) -> Value {
+pub(crate) fn canonical(value: &Value) -> Value {
     match value {
         Value::Undefined => Value::Null,
         Value::Decimal(number) => Value::Decimal(number.strip_zeros()),

@@ -3,6 +3,7 @@
 //!
 //! It knows the function registry and the tree; it evaluates constants only, and the catalog is a trait to it.
 
+mod absence;
 mod action_table;
 mod actions;
 mod calls;
@@ -19,6 +20,7 @@ mod window;
 use crate::ast::{Dialect, Select};
 use crate::diagnostic::Diagnostic;
 
+pub use absence::after_us;
 pub use catalog::{CatalogView, DEAD_LETTERS, Objects, check};
 pub use document::{parse_document, read_document};
 pub use file::{Reading, parse_file, read, read_file};

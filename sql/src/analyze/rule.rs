@@ -6,7 +6,7 @@ use crate::rule::{Rule, Target};
 use crate::topic::TopicFilter;
 
 use super::calls::{self, NO_WINDOW, Place};
-use super::{doubts, window};
+use super::{absence, doubts, window};
 
 /// Checks a rule, and takes it apart if it is windowed and nothing is wrong. `sound`: its text was without mistakes.
 pub(super) fn finish(rule: &mut Rule, sound: bool, out: &mut Vec<Diagnostic>) {
@@ -32,6 +32,7 @@ pub(super) fn finish_with(rule: &mut Rule, sound: bool, loose: bool, out: &mut V
             check_topic(topic, action.span, out);
         }
     }
+    absence::check_pure(rule, out);
     if !loose {
         doubts::unused_variables(rule, out);
     }
@@ -65,6 +66,7 @@ fn check_statement(select: &Select, dialect: Dialect, external: bool, out: &mut 
     if let Some(having) = &select.having {
         calls::check(having, place, out);
     }
+    absence::check(select, place, out);
     check_grouping(select, out);
     check_once(select, out);
     if let Items::List(_) = &select.items {
@@ -77,7 +79,7 @@ fn check_statement(select: &Select, dialect: Dialect, external: bool, out: &mut 
 }
 
 fn check_grouping(select: &Select, out: &mut Vec<Diagnostic>) {
-    if select.window.is_some() {
+    if select.window.is_some() || (select.absence.is_some() && !select.group_by.is_empty()) {
         return;
     }
     if let (Some(first), Some(last)) = (select.group_by.first(), select.group_by.last()) {

@@ -1,7 +1,8 @@
 //! What follows FROM: joins, WHERE, GROUP BY with its window, HAVING, and the emission clauses.
 
-use crate::ast::{Dialect, Expr, Select, Span, Window};
+use crate::ast::{Absence, After, Dialect, Expr, Select, Span, Window};
 use crate::diagnostic::Diagnostic;
+use crate::rule::MAX_AFTER_US;
 
 use super::lexer::Kind;
 use super::literal;
@@ -34,7 +35,7 @@ impl Parser<'_> {
             } else if native && self.at_join() {
                 (0, "JOIN", self.join())
             } else if native && self.at_word("AFTER") {
-                (4, "AFTER", self.absence())
+                (4, "AFTER", self.absence(select))
             } else if native && self.at_word("LATENESS") {
                 (5, "LATENESS", self.lateness())
             } else if native && self.at_word("EMIT") {
@@ -60,7 +61,7 @@ impl Parser<'_> {
             if rank < last || (rank == last && rank != 0) {
                 let message =
                     if rank == last { format!("{name} stands twice") } else { format!("{name} stands too late") };
-                let help = "the order is FROM, WHERE, GROUP BY, HAVING, INTO";
+                let help = "the order is FROM, WHERE, GROUP BY, HAVING, AFTER, INTO";
                 self.report(Diagnostic::error("syntax", start, message).help(help));
             }
             last = last.max(rank);
@@ -211,23 +212,57 @@ impl Parser<'_> {
     }
 
     /// `AFTER (interval | expr) UNLESS expr PARTITION BY expr, …`.
-    fn absence(&mut self) -> Parse<()> {
+    fn absence(&mut self, select: &mut Select) -> Parse<()> {
         let start = self.advance().span.start;
-        let duration =
-            if self.at_word("INTERVAL") { self.interval("a duration").map(|_| ()) } else { self.expr().map(|_| ()) };
-        let span = Span { start, end: self.last_end };
-        self.not_available(span, "AFTER … UNLESS … (noticing what does not happen) is", "");
-        duration?;
-        self.expect_word("UNLESS")?;
-        self.expr()?;
-        self.expect_word("PARTITION")?;
-        self.expect_word("BY")?;
+        let after = if self.at_word("INTERVAL") || self.peek().kind == Kind::String {
+            self.delay().map(After::Interval)
+        } else if self.at_word("UNLESS") || matches!(self.peek().kind, Kind::End | Kind::Sign(";")) {
+            self.unexpected("how long to wait, such as INTERVAL '15 minutes', or a number of seconds");
+            Err(Failed)
+        } else {
+            self.expr().map(After::Seconds)
+        };
+        if after.is_err() {
+            self.skip_until(|parser, token| parser.is_word(token, "UNLESS") || parser.begins_clause(token));
+        }
+        if !self.at_word("UNLESS") {
+            self.unexpected("UNLESS");
+            if let Some(last) = self.diagnostics.last_mut() {
+                last.help.get_or_insert_with(|| "say what must not happen: UNLESS status = 'online'".into());
+            }
+            return Err(Failed);
+        }
+        self.advance();
+        let unless = self.clause_expr("UNLESS")?;
+        if !self.at_words("PARTITION", "BY") {
+            self.unexpected("PARTITION BY");
+            if let Some(last) = self.diagnostics.last_mut() {
+                last.help.get_or_insert_with(|| "say what the timers belong to: PARTITION BY topic(2)".into());
+            }
+            return Err(Failed);
+        }
+        self.advance();
+        self.advance();
+        let mut keys = Vec::new();
         loop {
-            self.expr()?;
+            keys.push(self.clause_expr("PARTITION BY")?);
             if !self.eat_sign(",") {
-                return Ok(());
+                break;
             }
         }
+        let span = Span { start, end: self.last_end };
+        select.absence = Some(Box::new(Absence { after: after?, unless, keys, span }));
+        Ok(())
+    }
+
+    /// How long a key stays armed.
+    fn delay(&mut self) -> Parse<u64> {
+        let (us, span) = self.interval("an interval after AFTER")?;
+        if !(MIN_WINDOW_US..=MAX_AFTER_US).contains(&us) {
+            let message = "AFTER is between 1 millisecond and 366 days";
+            self.report(Diagnostic::error("absence", span, message));
+        }
+        Ok(us)
     }
 
     fn lateness(&mut self) -> Parse<()> {

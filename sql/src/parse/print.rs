@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use crate::ast::{BinaryOp, CastType, Dialect, Expr, ExprKind, Item, Items, Select, Subquery, UnaryOp, Window};
+use crate::ast::{After, BinaryOp, CastType, Dialect, Expr, ExprKind, Item, Items, Select, Subquery, UnaryOp, Window};
 use crate::ast::{Template, TemplatePart};
 use crate::value::Value;
 
@@ -457,7 +457,9 @@ impl Printer {
         }
         self.push("SELECT ");
         self.items(&select.items);
-        if let Some((from, _)) = &select.from {
+        if select.presence {
+            self.push(" FROM presence");
+        } else if let Some((from, _)) = &select.from {
             self.push(" FROM ");
             self.text(from);
         }
@@ -478,6 +480,19 @@ impl Printer {
         if let Some(having) = &select.having {
             self.push(" HAVING ");
             self.expr(having, 0);
+        }
+        if let Some(absence) = &select.absence {
+            self.push(" AFTER ");
+            match &absence.after {
+                After::Interval(us) => {
+                    let _ = write!(self.out, "INTERVAL '{}'", interval_text(*us));
+                }
+                After::Seconds(expr) => self.expr(expr, 0),
+            }
+            self.push(" UNLESS ");
+            self.expr(&absence.unless, 0);
+            self.push(" PARTITION BY ");
+            self.list(&absence.keys);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::ast::{Dialect, Expr, ExprKind, Item, Items, Select, Span};
+use crate::ast::{Dialect, Expr, ExprKind, Item, Items, PRESENCE_FILTER, Select, Span};
 use crate::diagnostic::Diagnostic;
 
 use super::lexer::{Kind, Token};
@@ -27,12 +27,21 @@ impl Parser<'_> {
                 Items::List(Vec::new())
             }
         };
-        let mut select =
-            Select { set, items, from: None, filter: None, group_by: Vec::new(), window: None, having: None };
+        let mut select = Select {
+            set,
+            items,
+            from: None,
+            presence: false,
+            filter: None,
+            group_by: Vec::new(),
+            window: None,
+            having: None,
+            absence: None,
+        };
         let misspelt_from = self.after_items();
         if misspelt_from || self.at_word("FROM") {
             self.advance();
-            match self.from() {
+            match self.from(&mut select.presence) {
                 Ok(from) => select.from = Some(from),
                 Err(Failed) => self.skip_to_clause(),
             }
@@ -285,7 +294,7 @@ impl Parser<'_> {
     }
 
     /// The source, after the word FROM: a topic filter in quotes, or bare up to white space.
-    fn from(&mut self) -> Parse<(Arc<str>, Span)> {
+    fn from(&mut self, presence: &mut bool) -> Parse<(Arc<str>, Span)> {
         let rest = self.raw_rest();
         let blanks = rest.len() - rest.trim_start().len();
         let rest = rest.trim_start();
@@ -307,7 +316,7 @@ impl Parser<'_> {
                 self.report(Diagnostic::error("from", token.span, "\"…\" is a name, not a topic filter").help(help));
                 (text, token.span)
             }
-            Some(_) => self.bare_filter(rest, start)?,
+            Some(_) => self.bare_filter(rest, start, presence)?,
         };
         self.check_filter(&filter);
         if native {
@@ -323,7 +332,7 @@ impl Parser<'_> {
     }
 
     /// Text up to white space; in native files also up to `;`, and it must look like a filter.
-    fn bare_filter(&mut self, rest: &str, start: usize) -> Parse<(Arc<str>, Span)> {
+    fn bare_filter(&mut self, rest: &str, start: usize, presence: &mut bool) -> Parse<(Arc<str>, Span)> {
         let native = self.dialect == Dialect::Native;
         let length = rest.find(|c: char| c.is_whitespace() || (native && c == ';')).unwrap_or(rest.len());
         let text = rest.get(..length).unwrap_or_default();
@@ -333,6 +342,11 @@ impl Parser<'_> {
         if self.begins_clause(token) && !looks_like_filter {
             self.unexpected("a topic filter after FROM, such as 'macdonald/sensors/+'");
             return Err(Failed);
+        }
+        if native && text.eq_ignore_ascii_case("presence") {
+            self.jump(span.end);
+            *presence = true;
+            return Ok((Arc::from(PRESENCE_FILTER), span));
         }
         if native && !looks_like_filter {
             let message = format!("reading from `{text}` (a source, view or stream) is not available in this version");

@@ -97,7 +97,7 @@ fn kind_name(kind: SlotKind) -> &'static str {
 /// The expressions of a rule and where they stand.
 fn parts(rule: &Rule) -> Vec<(String, &Expr)> {
     let mut parts = Vec::new();
-    rule.select.filter.iter().for_each(|filter| conditions(filter, &mut parts));
+    rule.select.filter.iter().for_each(|filter| conditions(filter, "WHERE", &mut parts));
     match (&rule.windowed, &rule.select.items) {
         (Some(windowed), _) => {
             parts.extend(windowed.keys.iter().map(|key| ("GROUP BY".to_owned(), key)));
@@ -111,6 +111,11 @@ fn parts(rule: &Rule) -> Vec<(String, &Expr)> {
             parts.extend(named);
         }
     }
+    if let Some(absence) = &rule.select.absence {
+        parts.extend(absence.after.expr().map(|expr| ("AFTER".to_owned(), expr)));
+        conditions(&absence.unless, "UNLESS", &mut parts);
+        parts.extend(absence.keys.iter().map(|key| ("PARTITION BY".to_owned(), key)));
+    }
     for (number, template) in rule.templates().into_iter().enumerate() {
         for part in &template.parts {
             if let TemplatePart::Expr(expr) = part {
@@ -122,13 +127,13 @@ fn parts(rule: &Rule) -> Vec<(String, &Expr)> {
 }
 
 /// The sides of an AND.
-fn conditions<'e>(filter: &'e Expr, parts: &mut Vec<(String, &'e Expr)>) {
+fn conditions<'e>(filter: &'e Expr, place: &str, parts: &mut Vec<(String, &'e Expr)>) {
     match &filter.kind {
         ExprKind::Binary { op: BinaryOp::And, left, right } => {
-            conditions(left, parts);
-            conditions(right, parts);
+            conditions(left, place, parts);
+            conditions(right, place, parts);
         }
-        _ => parts.push(("WHERE".to_owned(), filter)),
+        _ => parts.push((place.to_owned(), filter)),
     }
 }
 

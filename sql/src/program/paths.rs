@@ -48,6 +48,7 @@ pub(crate) fn exprs(rule: &Rule) -> Vec<&Expr> {
         (None, Items::Value(expr)) => all.push(expr),
         (None, Items::List(items)) => all.extend(items.iter().map(|item| &item.expr)),
     }
+    all.extend(select.absence.iter().flat_map(|absence| absence.exprs()));
     all.extend(rule.templates().into_iter().flat_map(|template| template.exprs()));
     all
 }

@@ -37,6 +37,18 @@ impl Payloads {
         Self { all: Arc::new(copies), first: 0 }
     }
 
+    /// Bytes that are known by the numbers of messages, ascending.
+    pub(super) fn of<'b>(all: impl Iterator<Item = (u32, &'b [u8])>) -> Self {
+        let mut copies = Copies::default();
+        for (message, bytes) in all {
+            let start = copies.bytes.len();
+            copies.bytes.extend_from_slice(bytes);
+            copies.spans.resize(message as usize, (0, 0));
+            copies.spans.push((start, copies.bytes.len()));
+        }
+        Self { all: Arc::new(copies), first: 0 }
+    }
+
     /// The payload of a message; empty if it was not copied.
     pub(super) fn get(&self, message: u32) -> &[u8] {
         let place = message.checked_sub(self.first).map(|place| place as usize);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::paths::{exprs, visit_paths};
 use super::payloads::Payloads;
 use super::rows::{Original, columns_of};
-use super::{Body, Reject, Rows, RuleRows, paths};
+use super::{Body, Face, Reject, Rows, RuleRows, paths};
 use crate::ast::{ExprKind, Items};
 use crate::eval::{self, Failure, Scope};
 use crate::json;
@@ -187,7 +187,7 @@ impl Reference {
         };
         let mut emit = |rows: Rows, rejects: Vec<Reject>| {
             if !rows.is_empty() || !rejects.is_empty() {
-                out.push(RuleRows { rule: index, rows, rejects });
+                out.push(RuleRows { rule: index, face: Face::Rows, rows, rejects });
             }
         };
         let mut columns = columns_of(&objects.rows);

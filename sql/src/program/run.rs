@@ -6,7 +6,7 @@ use super::outputs::{Part, in_order, union};
 use super::payloads::Payloads;
 use super::reference::Reference;
 use super::rows::Original;
-use super::{Body, Program, Reject, Rows, RuleProgram, RuleRows};
+use super::{Body, Face, Program, Reject, Rows, RuleProgram, RuleRows};
 use crate::ast::Dialect;
 use crate::eval::Failure;
 use crate::lower::Batch;
@@ -22,6 +22,7 @@ impl Program {
     /// [`RuleRows`], or none; each has its rows in the order of the messages.
     pub fn evaluate(&mut self, messages: &[Message<'_>], out: &mut Vec<RuleRows>) {
         self.reads.undefined.fill(0);
+        let first = out.len();
         let mut from = 0;
         while let Some(rest) = messages.get(from..).filter(|rest| !rest.is_empty()) {
             let count = if self.shreds {
@@ -38,6 +39,7 @@ impl Program {
             }
             from += count.max(1);
         }
+        self.faces.name(out.get_mut(first..).unwrap_or_default());
     }
 
     fn evaluate_part(&mut self, messages: &[Message<'_>], out: &mut Vec<RuleRows>) {
@@ -63,7 +65,8 @@ impl Program {
             let batch = Batch { dialect: rule.dialect(), ..batch };
             match rule.rows(&batch, parts, index, &mut common) {
                 Some(all) => {
-                    out.extend(all.into_iter().map(|rows| RuleRows { rule: index, rows, rejects: Vec::new() }))
+                    let of_rule = |rows| RuleRows { rule: index, face: Face::Rows, rows, rejects: Vec::new() };
+                    out.extend(all.into_iter().map(of_rule));
                 }
                 None => failed.push(index),
             }
@@ -82,7 +85,7 @@ impl Program {
         let mistakes = self.shredder.mistakes().iter();
         let rejects = mistakes.map(|(row, error)| Reject { message: *row, reason: reason(error) }).collect();
         let rows = Rows::new(Vec::new(), Body::Members(Vec::new()), ANY, Original::None, Vec::new());
-        out.push(RuleRows { rule, rows, rejects });
+        out.push(RuleRows { rule, face: Face::Rows, rows, rejects });
     }
 
     /// Counts in how many messages each path is Undefined.

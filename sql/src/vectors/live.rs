@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::case::{Given, Stub};
 use super::outcome::{Outcome, Row};
 use super::{Evaluate, Scalar, asks_others};
-use crate::program::{Program, RuleRows};
+use crate::program::{Face, Program, RuleRows};
 use crate::rule::{Action, Rule, Target};
 
 /// As often is a message evaluated.
@@ -61,7 +61,8 @@ fn with_sink(rule: &Arc<Rule>) -> Arc<Rule> {
 
 /// What a program's rows are for one message and rule.
 pub(super) fn outcome(rule: &Rule, number: usize, out: &[RuleRows], message: u32) -> Outcome {
-    let of_rule = || out.iter().filter(|rows| rows.rule == number);
+    // Of a rule with AFTER, the rows that would wait for their deadline.
+    let of_rule = || out.iter().filter(|rows| rows.rule == number && rows.face == Face::Rows);
     let found = of_rule().find_map(|part| Some((&part.rows, part.rows.messages.binary_search(&message).ok()?)));
     let failure = || {
         let rejects = of_rule().flat_map(|rows| &rows.rejects).filter(|reject| reject.message == message);
