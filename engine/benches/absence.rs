@@ -10,7 +10,13 @@
 //!
 //! With `--quick`, and under `cargo test --benches`, everything is a hundred times smaller.
 #![allow(missing_docs, reason = "a bench has no users")]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a bench may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a bench may fail"
+)]
 #![allow(clippy::disallowed_methods, reason = "a bench measures time")]
 
 use std::collections::BTreeSet;

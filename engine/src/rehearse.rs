@@ -1,5 +1,5 @@
-//! A windowed rule over given messages, without a log: for rule tests. The program and the window operator are those of
-//! the dataflow; only the log's time is made up, from the times of the messages.
+//! A rule over time and given messages, without a log: windows and timers in rule tests. The program and the operators
+//! are those of the dataflow; only the log's time is made up, from the times of the messages.
 
 use std::sync::Arc;
 
@@ -9,10 +9,11 @@ use hedgerow_sql::vectors::{Event, Given, Outcome, Row, reaches};
 
 use crate::errors::Errors;
 use crate::metrics::{EngineMetrics, RuleStats};
+use crate::operators::absence::{AbsenceState, Watched, signals};
 use crate::operators::window::{Keyed, KeyedRow, WindowState};
-use crate::rows::{ActiveRule, Destination, RowBatch};
+use crate::rows::{ActiveRule, Destination, Origins, RowBatch};
 
-/// What comes of each event, one after the other: rows of windows that closed until then.
+/// What comes of each event, one after the other: rows of windows that closed until then, and of timers that went off.
 ///
 /// # Errors
 /// When the messages are not in the order of their times.
@@ -22,8 +23,7 @@ pub fn rehearse(rule: &Arc<Rule>, events: &[&Event]) -> Result<Vec<Outcome>, Str
         destinations: rule.actions.iter().map(|_| Destination::Derived).collect(),
         stats: Arc::new(RuleStats::default()),
     });
-    let mut program = Program::new(std::slice::from_ref(rule));
-    let mut windows = WindowState::new(Arc::new(EngineMetrics::default()), Arc::new(Errors::new(1)));
+    let mut stage = Stage::new(&active);
     let mut now: u64 = 0;
     let mut outcomes = Vec::new();
     for event in events {
@@ -38,37 +38,94 @@ pub fn rehearse(rule: &Arc<Rule>, events: &[&Event]) -> Result<Vec<Outcome>, Str
                 }
                 // No two commits of a log have the same time.
                 now = time.max(now.saturating_add(1));
-                windows.advance(Vec::new(), now, &mut out);
+                stage.pass(now, &mut out);
                 if reaches(rule, given) {
-                    let (keyed, failure) = take(&mut program, &active, given, now);
-                    failed = failure;
-                    windows.advance(keyed, now, &mut out);
+                    failed = stage.take(given, now, &mut out);
                 }
             }
         }
-        windows.advance(Vec::new(), now, &mut out);
+        stage.pass(now, &mut out);
         outcomes.push(failed.map_or_else(|| Outcome::Rows(rows(&active, &out)), Outcome::Failed));
     }
     Ok(outcomes)
 }
 
-/// The rows of a message for the window operator, or why there is none.
-fn take(program: &mut Program, active: &Arc<ActiveRule>, given: &Given, now: u64) -> (Vec<Keyed>, Option<String>) {
-    let mut results: Vec<RuleRows> = Vec::new();
-    program.evaluate(&[given.message()], &mut results);
-    let keys = active.rule.windowed.as_ref().map(|windowed| windowed.keys.len()).unwrap_or_default();
-    let row = |values: Vec<_>| {
-        let mut values = values;
-        let arguments = values.split_off(keys.min(values.len()));
-        Keyed::Row(KeyedRow::new(Arc::clone(active), (now, given.offset), values, arguments))
-    };
-    let keyed: Vec<Keyed> = results
-        .iter()
-        .flat_map(|result| (0..result.rows.len()).map(|at| row(result.rows.values(at))).collect::<Vec<_>>())
-        .collect();
-    let failure = results.iter().flat_map(|result| &result.rejects).map(|reject| reject.reason.clone()).next();
-    let failure = failure.filter(|reason| keyed.is_empty() && !reason.starts_with("payload is not JSON"));
-    (keyed, failure)
+/// The operators that one rule goes through.
+struct Stage<'r> {
+    active: &'r Arc<ActiveRule>,
+    program: Program,
+    windows: WindowState,
+    absence: AbsenceState,
+    errors: Arc<Errors>,
+}
+
+impl<'r> Stage<'r> {
+    fn new(active: &'r Arc<ActiveRule>) -> Self {
+        let errors = Arc::new(Errors::new(1));
+        Self {
+            active,
+            program: Program::new(std::slice::from_ref(&active.rule)),
+            windows: WindowState::new(Arc::new(EngineMetrics::default()), Arc::clone(&errors)),
+            absence: AbsenceState::new(0, std::slice::from_ref(active), Arc::clone(&errors)),
+            errors,
+        }
+    }
+
+    /// Time passes.
+    fn pass(&mut self, now: u64, out: &mut Vec<RowBatch>) {
+        self.windows.advance(Vec::new(), now, out);
+        self.absence.advance(Vec::new(), now, out);
+    }
+
+    /// A message comes; why it came to nothing, if it failed.
+    fn take(&mut self, given: &Given, now: u64, out: &mut Vec<RowBatch>) -> Option<String> {
+        let mut results: Vec<RuleRows> = Vec::new();
+        self.program.evaluate(&[given.message()], &mut results);
+        let rejects = results.iter().flat_map(|result| &result.rejects).map(|reject| reject.reason.clone());
+        let mut failure = rejects.into_iter().next();
+        let came = if self.active.rule.select.absence.is_some() {
+            let refused = self.watch(given, &results, now, out);
+            failure = failure.or(refused);
+            failure.is_none()
+        } else {
+            let keyed = self.keyed(given, &results, now);
+            let came = !keyed.is_empty();
+            self.windows.advance(keyed, now, out);
+            came
+        };
+        failure.filter(|reason| !came && !reason.starts_with("payload is not JSON"))
+    }
+
+    /// The rows of a message for the window operator.
+    fn keyed(&self, given: &Given, results: &[RuleRows], now: u64) -> Vec<Keyed> {
+        let keys = self.active.rule.windowed.as_ref().map(|windowed| windowed.keys.len()).unwrap_or_default();
+        let row = |mut values: Vec<_>| {
+            let arguments = values.split_off(keys.min(values.len()));
+            Keyed::Row(KeyedRow::new(Arc::clone(self.active), (now, given.offset), values, arguments))
+        };
+        let rows = results.iter().flat_map(|result| (0..result.rows.len()).map(|at| result.rows.values(at)));
+        rows.map(row).collect()
+    }
+
+    /// What a message means for its timer; why it could not be followed.
+    fn watch(&mut self, given: &Given, faces: &[RuleRows], now: u64, out: &mut Vec<RowBatch>) -> Option<String> {
+        let origins = Origins {
+            epoch: vec![now],
+            offset: vec![given.offset],
+            time_ms: vec![given.time_ms],
+            topic: vec![given.topic.as_str().into()],
+            client_id: vec![given.client_id.as_deref().unwrap_or_default().into()],
+            hops: vec![0],
+            timer: false,
+        };
+        let mut refused = None;
+        let refuse = |_, reason: &str| refused = Some(reason.to_owned());
+        let signals = signals(self.active, faces, &origins, 1, refuse);
+        let before = self.errors.total();
+        self.absence.advance(signals.into_iter().map(Watched::Signals).collect(), now, out);
+        let newest = || self.errors.samples().pop().map(|sample| sample.reason);
+        refused.or_else(|| if self.errors.total() > before { newest() } else { None })
+    }
 }
 
 /// Rows as they go out, each once whatever the number of actions.
@@ -88,13 +145,37 @@ mod tests {
     use hedgerow_sql::ast::Dialect;
     use hedgerow_sql::vectors::{Report, Surroundings, read, run};
 
+    const GONE: &str = "CREATE RULE gone AS SELECT topic(2) AS d, n FROM 'd/+' WHERE s = 'off' \
+                        AFTER wait UNLESS s = 'on' PARTITION BY topic(2) INTO TOPIC 'gone/${topic(2)}'";
+
+    const OUTAGES: &str = "\
+rule gone
+case comes and goes
+> d/1 {\"s\": \"off\", \"n\": 1, \"wait\": 10}
+< nothing
+wait 6 seconds
+> d/1 {\"s\": \"on\", \"n\": 2}
+> d/1 {\"s\": \"off\", \"n\": 3, \"wait\": 10}
+wait 9 seconds
+< nothing
+> d/1 {\"s\": \"off\", \"n\": 4, \"wait\": 10}
+wait 1 second
+< gone/1 {\"d\": \"1\", \"n\": 3}
+> d/1 {\"s\": \"off\", \"n\": 5, \"wait\": 10}
+wait 1 minute
+< nothing
+> d/1 {\"s\": \"on\"}
+> d/1 {\"s\": \"off\", \"wait\": \"soon\"}
+< error
+";
+
     struct Here;
 
     impl Surroundings for Here {
         fn rule(&self, name: &str) -> Result<Arc<Rule>, String> {
             let text = "CREATE RULE mean AS SELECT topic(2) AS k, avg(t) AS mean, count(*) AS n FROM 'a/+' \
                         GROUP BY topic(2), tumble(INTERVAL '10 seconds') INTO TOPIC 'mean/${k}', averages";
-            assert_eq!(name, "mean");
+            let text = if name == "gone" { GONE } else { text };
             Ok(Arc::new(parse_rule(text, Dialect::Native, None).unwrap()))
         }
 
@@ -122,6 +203,14 @@ wait 10 seconds
         let (cases, problems) = read(text);
         assert!(problems.is_empty(), "{problems:?}");
         run(&cases, &Here, |_| true)
+    }
+
+    #[test]
+    fn timers_go_off_as_time_passes() {
+        assert_eq!(report(OUTAGES).passed, 1, "{:?}", report(OUTAGES));
+        for (from, to) in [("wait 1 second\n", "wait 1 millisecond\n"), ("\"n\": 3}", "\"n\": 1}"), ("soon", "3")] {
+            assert_eq!(report(&OUTAGES.replace(from, to)).failed.len(), 1, "{from}");
+        }
     }
 
     #[test]

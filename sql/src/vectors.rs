@@ -94,7 +94,7 @@ fn run_case(case: &Case, surroundings: &dyn Surroundings) -> Result<(), Box<Fail
             return wrong.map_or(Ok(()), |step| Err(Failure::of(case, step, &refused, None)));
         }
     };
-    let (outcomes, second) = if rule.windowed.is_some() {
+    let (outcomes, second) = if rule.windowed.is_some() || rule.select.absence.is_some() {
         let events: Vec<&Event> = case.steps.iter().map(|step| &step.event).collect();
         let refused = |reason| vec![Outcome::Refused(reason); case.steps.len()];
         (surroundings.over_time(&rule, &events).unwrap_or_else(refused), Vec::new())

@@ -20,6 +20,7 @@ use hedgerow_sql::vectors::{Alone, Report, read, run};
 const LANGUAGE: &str = include_str!("../../docs/language.md");
 const FUNCTIONS: &str = include_str!("../../docs/functions.md");
 const DIFFERENCES: &str = include_str!("../../docs/differences-from-aws.md");
+const ABSENCE: &str = include_str!("../../docs/absence.md");
 
 /// A fenced block, with the heading it stands under.
 struct Block<'a> {
@@ -159,6 +160,11 @@ fn the_functions() {
 #[test]
 fn the_differences() {
     check(DIFFERENCES, 20);
+}
+
+#[test]
+fn absence() {
+    check(ABSENCE, 0);
 }
 
 /// Each function is named in a heading of its page, and called by an example under it.

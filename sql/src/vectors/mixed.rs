@@ -40,7 +40,8 @@ fn member<'c>(case: &'c Case, surroundings: &dyn Surroundings) -> Option<Member<
     let [step] = case.steps.as_slice() else { return None };
     let given = message_of(step)?;
     let rule = rule_of(case, surroundings).ok()?;
-    let fits = rule.windowed.is_none() && !asks_others(&rule) && reaches(&rule, given);
+    let over_time = rule.windowed.is_some() || rule.select.absence.is_some();
+    let fits = !over_time && !asks_others(&rule) && reaches(&rule, given);
     fits.then_some(Member { case, step, given, rule })
 }
 

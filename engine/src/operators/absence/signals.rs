@@ -71,13 +71,16 @@ impl Order {
     }
 }
 
-/// What the faces of a rule say of one message: the part, and the row in it.
+/// A part, and a row in it.
+type At = Option<(u32, u32)>;
+
+/// What the faces of a rule say of one message.
 #[derive(Clone, Copy, Default)]
 struct Said {
-    rows: Option<(usize, usize)>,
-    disarm: Option<(usize, usize)>,
-    arm: Option<(usize, usize)>,
-    order: Option<(usize, usize)>,
+    rows: At,
+    disarm: At,
+    arm: At,
+    order: At,
 }
 
 /// The signals of one rule for a batch of messages, for each of `workers`. `refuse` is told of messages whose key is
@@ -99,7 +102,7 @@ pub fn signals(
                 Face::Arm => &mut said.arm,
                 Face::Order => &mut said.order,
             };
-            *place = Some((part, row));
+            *place = Some((part as u32, row as u32));
         }
     }
     let mut maker = Maker { rule, faces, origins, key: String::new(), record: Vec::new() };
@@ -137,15 +140,15 @@ impl Maker<'_> {
         // A row that failed does not arm.
         let arm = said.arm.filter(|_| said.rows.is_some());
         let Some((part, row)) = said.disarm.or(arm).or(said.order) else { return Ok(None) };
-        let Some(keys) = self.faces.get(part) else { return Ok(None) };
-        if !self.read_key(&keys.rows, row, absence.keys.len()) {
+        let Some(keys) = self.faces.get(part as usize) else { return Ok(None) };
+        if !self.read_key(&keys.rows, row as usize, absence.keys.len()) {
             return Err("PARTITION BY is Undefined for this message: no timer could be found for it");
         }
-        let extra = |place: Option<(usize, usize)>, number: usize| {
+        let extra = |place: At, number: usize| {
             let (part, row) = place?;
-            let rows = &self.faces.get(part)?.rows;
+            let rows = &self.faces.get(part as usize)?.rows;
             let (_, column) = rows.columns().get(absence.keys.len() + number)?;
-            Some(column.value(row, rows.dialect()))
+            Some(column.value(row as usize, rows.dialect()))
         };
         let arms = match (&absence.after, arm) {
             (_, None) => None,
@@ -159,7 +162,7 @@ impl Maker<'_> {
         self.record.clear();
         push_bytes(&mut self.record, self.key.as_bytes());
         if let (Some(_), Some((part, row))) = (arms, said.rows) {
-            self.store(message, part, row);
+            self.store(message as usize, part as usize, row as usize);
         }
         let signal = Signal {
             position: self.origins.position(message),
@@ -198,12 +201,12 @@ impl Maker<'_> {
     }
 
     /// What is kept until the deadline.
-    fn store(&mut self, message: u32, part: usize, row: usize) {
-        let at = message as usize;
-        let text = |of: &'_ Vec<Arc<str>>| of.get(at).map(Arc::clone).unwrap_or_default();
-        self.record.push(self.origins.hops.get(at).copied().unwrap_or_default());
-        push_bytes(&mut self.record, text(&self.origins.topic).as_bytes());
-        push_bytes(&mut self.record, text(&self.origins.client_id).as_bytes());
+    fn store(&mut self, message: usize, part: usize, row: usize) {
+        let origins = self.origins;
+        self.record.push(origins.hops.get(message).copied().unwrap_or_default());
+        for texts in [&origins.topic, &origins.client_id] {
+            push_bytes(&mut self.record, texts.get(message).map(|text| text.as_bytes()).unwrap_or_default());
+        }
         if let Some(face) = self.faces.get(part) {
             face.rows.store(row, &mut self.record);
         }
