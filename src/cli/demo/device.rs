@@ -149,7 +149,7 @@ impl Device {
             tick.tick().await;
             let now = Instant::now();
             // A device that was held up does not make up for it: sensors measure the present.
-            let publishing = self.shared.is_publishing();
+            let publishing = self.shared.speaks(self.kind, self.number);
             owed =
                 if publishing { (owed + (now - last).as_secs_f64() * self.rate).min(f64::from(WINDOW)) } else { 0.0 };
             last = now;

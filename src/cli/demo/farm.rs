@@ -1,7 +1,7 @@
 //! The farm of `macdonald/#`: sensors and sprinklers, each a task with a connection of its own.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub struct Shared {
     /// Where the server is; after a crash, too.
     pub mqtt: SocketAddr,
     publishing: AtomicBool,
+    /// The sprinkler that says nothing any more; 0 is none.
+    silent: AtomicUsize,
     connected: AtomicI64,
     figures: Mutex<Figures>,
     latencies_us: Mutex<Vec<u32>>,
@@ -57,6 +59,11 @@ impl Figures {
 }
 
 impl Shared {
+    /// Whether this device has something to say.
+    pub fn speaks(&self, kind: Kind, number: usize) -> bool {
+        self.is_publishing() && (kind == Kind::Sensor || self.silent.load(Ordering::Relaxed) != number)
+    }
+
     pub fn is_publishing(&self) -> bool {
         self.publishing.load(Ordering::Relaxed)
     }
@@ -87,6 +94,7 @@ impl Farm {
         let shared = Arc::new(Shared {
             mqtt,
             publishing: AtomicBool::new(true),
+            silent: AtomicUsize::new(0),
             connected: AtomicI64::new(0),
             figures: Mutex::default(),
             latencies_us: Mutex::default(),
@@ -111,6 +119,12 @@ impl Farm {
     /// Lets devices publish, or makes them only wait for what is on its way.
     pub fn set_publishing(&self, publishing: bool) {
         self.shared.publishing.store(publishing, Ordering::Relaxed);
+    }
+
+    /// The last sprinkler falls silent, for good; its number.
+    pub fn silence_one(&self) -> usize {
+        self.shared.silent.store(self.sprinklers, Ordering::Relaxed);
+        self.sprinklers
     }
 
     /// Devices with a connection.

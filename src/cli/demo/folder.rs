@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
-/// The rules of `examples/farm`, so that the demo needs nothing but the binary.
-const RULES: [(&str, &str); 2] = [
+/// The rules of `examples/farm` and one of the demo's own, so that it needs nothing but the binary.
+const RULES: [(&str, &str); 3] = [
     ("farm.sql", include_str!("../../../examples/farm/farm.sql")),
     ("archive.json", include_str!("../../../examples/farm/archive.json")),
+    ("silence.sql", include_str!("silence.sql")),
 ];
 
 /// Ports are looked for from here, below the ports that systems give to outgoing connections: the server must find its

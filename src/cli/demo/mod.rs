@@ -9,6 +9,7 @@ mod device;
 mod farm;
 mod folder;
 mod progress;
+mod silence;
 mod tally;
 mod tour;
 
@@ -51,7 +52,8 @@ const COUNT: Duration = Duration::from_secs(1);
 #[command(after_help = "\
     Starts a server of its own with the rules of examples/farm, lets sensors and sprinklers publish over MQTT, kills the \
     server with SIGKILL under load, starts it again, and counts: everything acknowledged is logged, and everything logged \
-    is exactly once in the lake and the tables. Then it goes on until Ctrl-C, for you to look around.\n\n\
+    is exactly once in the lake and the tables. A sprinkler that falls silent before the crash is noticed at its time, \
+    once. Then it goes on until Ctrl-C, for you to look around.\n\n\
     Everything stays in ./hedgerow-demo, or in the folder that --data names. --config has no effect.")]
 pub struct Demo {
     /// How many sensors there are; there is a sprinkler for every five besides
@@ -94,12 +96,19 @@ impl Demo {
         stage.start().await?;
         let farm = Farm::start(stage.server()?.mqtt, usize::from(self.devices), f64::from(self.rate));
         stage.progress.say(format!(
-            "{} sensors and {} sprinklers publish {} messages a second, QoS 1; some leave and come back, some crash.",
+            "{} sensors and {} sprinklers publish {} messages a second, QoS 1; some leave and come back, some crash, \
+             and one falls silent.",
             farm.sensors, farm.sprinklers, self.rate
         ));
-        stage.watch(&farm, HALF).await?;
+        stage.watch(&farm, HALF - silence::BEFORE_THE_CRASH).await?;
+        let silent = farm.silence_one();
+        stage.watch(&farm, silence::BEFORE_THE_CRASH).await?;
         stage.crash(&farm).await?;
         stage.watch(&farm, HALF).await?;
+        // At a lower rate sprinklers are silent between their messages.
+        if f64::from(self.rate) / (farm.sensors + farm.sprinklers) as f64 >= 1.0 {
+            stage.notice(silent).await?;
+        }
         stage.count(&farm).await?;
         let server = stage.server.as_ref().context(GONE)?;
         tour::questions(server, &mut stage.progress).await?;
@@ -204,6 +213,14 @@ impl Stage<'_> {
         self.start().await
     }
 
+    /// The sprinkler that fell silent has been noticed, once.
+    async fn notice(&mut self, silent: usize) -> anyhow::Result<()> {
+        let notice = silence::notice(&self.server()?.client, silent).await?;
+        self.good &= notice.is_good();
+        self.progress.say(notice.told(silent));
+        Ok(())
+    }
+
     /// Lets everything arrive, and compares.
     async fn count(&mut self, farm: &Farm) -> anyhow::Result<()> {
         farm.set_publishing(false);
@@ -222,7 +239,7 @@ impl Stage<'_> {
         }
         let evidence = audit::gather(&client).await?;
         let verdict = tally::compare(&farm.acknowledged(), &evidence);
-        self.good = verdict.is_good();
+        self.good &= verdict.is_good();
         self.report(farm, &verdict);
         Ok(())
     }
