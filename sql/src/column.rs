@@ -185,7 +185,10 @@ fn taken<A: Array + Clone + 'static>(values: &A, places: &UInt32Array) -> Option
 fn number_at(values: &Decimal128Array, scales: Option<&[u8]>, row: usize) -> Value {
     let scale = values.scale().unsigned_abs();
     let own = scales.and_then(|scales| scales.get(row)).copied().unwrap_or(scale).min(scale);
-    let mantissa = values.value(row) / 10i128.pow(u32::from(scale - own));
+    let mantissa = match scale - own {
+        0 => values.value(row),
+        zeros => values.value(row) / 10i128.pow(u32::from(zeros)),
+    };
     match own {
         0 => Value::whole(mantissa),
         own => Value::decimal(Decimal::new(mantissa, i32::from(own))),

@@ -30,6 +30,7 @@ pub struct Message<'a> {
 
 impl<'a> Message<'a> {
     /// A message with nothing but topic, payload and time.
+    #[inline]
     pub fn new(topic: &'a str, payload: &'a [u8], time_ms: i64) -> Message<'a> {
         Message {
             topic,

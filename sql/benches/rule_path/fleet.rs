@@ -88,11 +88,13 @@ impl Fleet {
         self.ends.len()
     }
 
+    #[inline]
     pub fn payload(&self, number: usize) -> &[u8] {
         let start = if number == 0 { 0 } else { self.ends[number - 1] };
         &self.bytes[start..self.ends[number]]
     }
 
+    #[inline]
     pub fn message(&self, number: usize) -> Message<'_> {
         Message {
             client_id: Some("sensor"),

@@ -163,7 +163,9 @@ fn with_values() -> impl Iterator<Item = Call> {
 
 fn lower(text: &str, out: &mut String) -> Option<()> {
     if text.is_ascii() {
-        out.extend(text.bytes().map(|byte| char::from(byte.to_ascii_lowercase())));
+        let start = out.len();
+        out.push_str(text);
+        out.get_mut(start..)?.make_ascii_lowercase();
     } else {
         out.push_str(&text.to_lowercase());
     }
@@ -172,7 +174,9 @@ fn lower(text: &str, out: &mut String) -> Option<()> {
 
 fn upper(text: &str, out: &mut String) -> Option<()> {
     if text.is_ascii() {
-        out.extend(text.bytes().map(|byte| char::from(byte.to_ascii_uppercase())));
+        let start = out.len();
+        out.push_str(text);
+        out.get_mut(start..)?.make_ascii_uppercase();
     } else {
         out.push_str(&text.to_uppercase());
     }

@@ -20,12 +20,8 @@ pub(super) fn merge(
         1 => return parts.pop().unwrap_or_default(),
         _ => {}
     }
-    let places = parts
-        .iter()
-        .enumerate()
-        .flat_map(|(part, (rows, _))| rows.iter().enumerate().map(move |(place, row)| (*row, part, place)));
-    let mut order: Vec<(u32, usize, usize)> = places.collect();
-    order.sort_unstable();
+    let rows: Vec<&[u32]> = parts.iter().map(|(rows, _)| rows.as_slice()).collect();
+    let order = in_order(&rows);
     let columns = (0..width).map(|number| {
         let columns: Vec<&Column> = parts.iter().filter_map(|(_, columns)| columns.get(number)).collect();
         interleave(&columns, &order, dialect)
@@ -34,7 +30,36 @@ pub(super) fn merge(
     (order.into_iter().map(|(row, ..)| row).collect(), columns)
 }
 
+/// Rows, each with its part and its place there.
 type Order = [(u32, usize, usize)];
+
+/// The rows of ascending parts in order.
+fn in_order(parts: &[&[u32]]) -> Vec<(u32, usize, usize)> {
+    let mut order = Vec::with_capacity(parts.iter().map(|rows| rows.len()).sum());
+    let mut next = vec![0; parts.len()];
+    loop {
+        // The part that goes on lowest, and up to where no other part has a row.
+        let (mut lowest, mut limit) = (None, u32::MAX);
+        for (part, (rows, at)) in parts.iter().zip(&next).enumerate() {
+            let Some(row) = rows.get(*at) else { continue };
+            match lowest {
+                Some((least, _)) if least <= *row => limit = limit.min(*row),
+                _ => {
+                    if let Some((least, _)) = lowest {
+                        limit = limit.min(least);
+                    }
+                    lowest = Some((*row, part));
+                }
+            }
+        }
+        let Some((_, part)) = lowest else { return order };
+        let (Some(rows), Some(at)) = (parts.get(part), next.get_mut(part)) else { return order };
+        let run = rows.get(*at..).unwrap_or_default().iter().take_while(|row| **row < limit).count().max(1);
+        let places = rows.iter().enumerate().skip(*at).take(run);
+        order.extend(places.map(|(place, row)| (*row, part, place)));
+        *at += run;
+    }
+}
 
 /// Rows of columns in the given order. Columns of one kind stay that kind.
 fn interleave(columns: &[&Column], order: &Order, dialect: Dialect) -> Column {
@@ -64,13 +89,18 @@ fn numbers(columns: &[&Column], order: &Order) -> Option<ColumnData> {
             _ => return None,
         }
     }
+    let mut power = Vec::with_capacity(columns.len());
+    for column in columns {
+        let own = if let ColumnData::Number { values, .. } = &column.data { values.scale() } else { scale };
+        power.push(10i128.checked_pow(u32::from(scale.abs_diff(own)))?);
+    }
     let mut merged = Decimal128Builder::with_capacity(order.len());
     let mut scales = Vec::with_capacity(order.len());
     for (_, part, place) in order {
-        match columns.get(*part).map(|column| &column.data) {
-            Some(ColumnData::Number { values, scales: own }) if values.is_valid(*place) => {
-                let power = 10i128.checked_pow(u32::from(scale.abs_diff(values.scale())))?;
-                merged.append_value(values.value(*place).checked_mul(power)?);
+        match (columns.get(*part).map(|column| &column.data), power.get(*part)) {
+            (Some(ColumnData::Number { values, scales: own }), Some(power)) if values.is_valid(*place) => {
+                let value = values.value(*place);
+                merged.append_value(if *power == 1 { value } else { value.checked_mul(*power)? });
                 let own = own.as_ref().and_then(|own| own.get(*place).copied());
                 scales.push(own.unwrap_or(values.scale().unsigned_abs()));
             }
@@ -123,4 +153,18 @@ pub(super) fn overlay(below: &Column, above: Column, dialect: Dialect) -> Column
         value => value,
     };
     Column { data: ColumnData::Dynamic(Arc::new((0..above.len()).map(value).collect())), json_null: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_parts_come_in_order() {
+        let parts: [&[u32]; 4] = [&[1, 2, 9, 10], &[0, 3, 4], &[], &[5, 11, 12]];
+        let order = in_order(&parts);
+        let rows: Vec<u32> = order.iter().map(|(row, ..)| *row).collect();
+        assert_eq!(rows, [0, 1, 2, 3, 4, 5, 9, 10, 11, 12]);
+        assert!(order.iter().all(|(row, part, place)| parts[*part][*place] == *row));
+    }
 }

@@ -12,7 +12,7 @@ use crate::eval::Failure;
 use crate::lower::Batch;
 use crate::message::Message;
 use crate::scan::ScanError;
-use crate::shred::Tag;
+use crate::shred::{Group, Tag};
 
 /// For what is the same in every dialect.
 const ANY: Dialect = Dialect::Native;
@@ -91,7 +91,8 @@ impl Program {
     /// Counts in how many messages each path is Undefined.
     fn count(&mut self) {
         for (slot, undefined) in self.reads.slots.iter().zip(&mut self.reads.undefined) {
-            for group in self.shredder.groups() {
+            let some = |group: &&Group| group.undefined.get(usize::from(*slot)).is_some_and(|some| *some);
+            for group in self.shredder.groups().iter().filter(some) {
                 let cells = self.shredder.cells(usize::from(*slot), &group.rows);
                 *undefined += cells.iter().map(|(_, cell)| u64::from(cell.tag == Tag::Undefined)).sum::<u64>();
             }

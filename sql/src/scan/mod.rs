@@ -13,7 +13,7 @@ pub(crate) use number::{Taken, skip_number, take_number};
 pub use tape::{MAX_DEPTH, Node, NodeKind, ScanError, Tape, scan};
 pub(crate) use text::plain_text_end;
 pub use text::unescape;
-pub(crate) use words::{Window, load16};
+pub(crate) use words::{Window, load16, slashes};
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -77,7 +77,11 @@ pub(crate) fn skip_number(bytes: &(impl Words + ?Sized), at: usize) -> Option<us
         return None;
     }
     if whole == 8 {
-        return skip_long(bytes, start);
+        // Times in milliseconds, mostly.
+        let next = bytes.word(start + 8);
+        let more = before_first(non_digits(next));
+        let ends = more < 8 && (next >> (8 * more)) as u8 != b'.';
+        return if ends { Some(start + 8 + more as usize) } else { skip_long(bytes, start) };
     }
     if (word >> (8 * whole)) as u8 != b'.' {
         return Some(start + whole as usize);
@@ -111,6 +115,9 @@ fn skip_long(bytes: &(impl Words + ?Sized), start: usize) -> Option<usize> {
 /// The same for numbers that do not end within eight bytes.
 #[inline(never)]
 fn take_long(bytes: &(impl Words + ?Sized), start: usize, negative: bool) -> Option<(Taken, usize)> {
+    if let Some(taken) = take_sixteen(bytes, start, negative) {
+        return Some(taken);
+    }
     let (whole, after_whole) = digit_run(bytes, start, Some(0));
     let whole_digits = after_whole - start;
     if whole_digits > 1 && bytes.word(start) as u8 == b'0' {
@@ -138,6 +145,19 @@ fn take_long(bytes: &(impl Words + ?Sized), start: usize, negative: bool) -> Opt
         _ => Taken::Wide,
     };
     Some((taken, end))
+}
+
+/// A whole number of 8 to 15 digits.
+#[inline(always)]
+fn take_sixteen(bytes: &(impl Words + ?Sized), start: usize, negative: bool) -> Option<(Taken, usize)> {
+    let (word, next) = (bytes.word(start), bytes.word(start + 8));
+    let more = before_first(non_digits(next));
+    if non_digits(word) != 0 || word as u8 == b'0' || !(1..8).contains(&more) || (next >> (8 * more)) as u8 == b'.' {
+        return None;
+    }
+    let magnitude = (digits(word, 8) * power(more) + digits(next, more)) as i64;
+    let mantissa = if negative { -magnitude } else { magnitude };
+    Some((Taken::Small { mantissa, scale: 0, zero_end: false }, start + 8 + more as usize))
 }
 
 /// Ten to the power of 1 to 8.

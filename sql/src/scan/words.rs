@@ -98,6 +98,13 @@ pub(super) fn non_digits(word: u64) -> u64 {
     (((low & !HIGH) + repeat(0x76)) | low) & HIGH
 }
 
+/// The high bit of every byte that is a slash, of the eight bytes from `at`.
+#[inline]
+pub(crate) fn slashes(bytes: &[u8], at: usize) -> u64 {
+    let other = load8(bytes, at) ^ repeat(b'/');
+    !(((other & !HIGH) + !HIGH) | other) & HIGH
+}
+
 /// How many bytes lie before the first marked one.
 #[inline(always)]
 pub(super) fn before_first(marks: u64) -> u32 {

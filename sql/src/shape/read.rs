@@ -63,14 +63,31 @@ impl Shape {
     #[inline]
     pub(crate) fn read(&self, payload: &[u8], row: &mut [Cell], places: &mut Vec<u32>) -> Option<Width> {
         let payload = &Window::new(payload);
+        if self.wholes.is_empty() {
+            self.read_leaves::<false>(payload, row, places)
+        } else {
+            self.read_leaves::<true>(payload, row, places)
+        }
+    }
+
+    /// `WHOLES`: there are wanted arrays or objects.
+    #[inline]
+    fn read_leaves<const WHOLES: bool>(
+        &self,
+        payload: &Window<'_>,
+        row: &mut [Cell],
+        places: &mut Vec<u32>,
+    ) -> Option<Width> {
         let mut at = 0;
         let mut width = Width::Small;
-        places.clear();
+        if WHOLES {
+            places.clear();
+        }
         for step in &self.steps {
             if !step.literal.stands_at(payload, at) {
                 return None;
             }
-            if !self.wholes.is_empty() {
+            if WHOLES {
                 places.push(at as u32);
             }
             at += step.literal.len();
@@ -97,7 +114,7 @@ impl Shape {
                 *place = Cell { tag, ..Cell::default() };
             }
         }
-        if !self.wholes.is_empty() {
+        if WHOLES {
             places.push(at as u32);
             self.mark_wholes(row, places);
         }

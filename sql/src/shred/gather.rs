@@ -6,7 +6,7 @@ use arrow::array::{
     BooleanArray, BooleanBufferBuilder, BooleanBuilder, Decimal128Array, NullBufferBuilder, StringArray, StringBuilder,
     UInt8Array,
 };
-use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::DataType;
 
 use super::Row;
@@ -66,6 +66,39 @@ impl<'a> Cells<'a> {
 
     /// The cells as numbers; `None` if another kind is among them.
     pub(crate) fn numbers(&self, dialect: Dialect) -> Option<RawNumbers> {
+        self.plain_numbers().or_else(|| self.any_numbers(dialect))
+    }
+
+    /// The usual case: every cell is a number whose scale is as spelt, or Undefined. Nothing is decided cell by cell.
+    fn plain_numbers(&self) -> Option<RawNumbers> {
+        let mut numbers = RawNumbers::all_zero(self.len());
+        let mut tags = vec![Tag::Undefined; self.len()];
+        let places = numbers.mantissas.iter_mut().zip(&mut numbers.scales).zip(&mut tags);
+        for (((mantissa, scale), tag), (_, cell)) in places.zip(self.iter()) {
+            *tag = cell.tag;
+            *mantissa = cell.value;
+            *scale = cell.scale;
+        }
+        numbers.magnitudes = numbers.mantissas.iter().fold(0, |bits, mantissa| bits | mantissa.unsigned_abs());
+        numbers.max_scale = numbers.scales.iter().copied().max().unwrap_or(0);
+        if tags.iter().all(|tag| *tag == Tag::Number) {
+            numbers.min_scale = numbers.scales.iter().copied().min().unwrap_or(u8::MAX);
+            return Some(numbers);
+        }
+        if !tags.iter().all(|tag| matches!(tag, Tag::Number | Tag::Undefined)) {
+            return None;
+        }
+        // A cell without a value is all zero.
+        let scales = numbers.scales.iter().zip(&tags);
+        let present = scales.map(|(scale, tag)| if *tag == Tag::Number { *scale } else { u8::MAX });
+        numbers.min_scale = present.min().unwrap_or(u8::MAX);
+        let present = BooleanBuffer::collect_bool(tags.len(), |row| tags.get(row) == Some(&Tag::Number));
+        numbers.missing = NullBufferBuilder::new(tags.len());
+        numbers.missing.append_buffer(&NullBuffer::new(present));
+        Some(numbers)
+    }
+
+    fn any_numbers(&self, dialect: Dialect) -> Option<RawNumbers> {
         let mut numbers = RawNumbers::with_capacity(self.len());
         for (_, cell) in self.iter() {
             match cell.tag {
@@ -84,14 +117,23 @@ impl<'a> Cells<'a> {
 
     /// The cells as texts, those of another kind null.
     pub(crate) fn texts(&self, payloads: &dyn Payloads) -> StringArray {
-        let mut texts = StringBuilder::with_capacity(self.len(), self.len() * 8);
+        let mut bytes = Vec::with_capacity(self.len() * 8);
+        let mut ends = Vec::with_capacity(self.len() + 1);
+        ends.push(0);
+        let mut missing = NullBufferBuilder::new(self.len());
         for (row, cell) in self.iter() {
             match cell.tag {
-                Tag::String | Tag::EscapedString => texts.append_value(cell.text(payloads.payload(row))),
-                _ => texts.append_null(),
+                Tag::String => bytes.extend_from_slice(cell.bytes(payloads.payload(row))),
+                Tag::EscapedString => bytes.extend_from_slice(cell.text(payloads.payload(row)).as_bytes()),
+                _ => {}
             }
+            missing.append(matches!(cell.tag, Tag::String | Tag::EscapedString));
+            // A batch has fewer bytes than this by far.
+            ends.push(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
         }
-        texts.finish()
+        // That it is UTF-8 is looked at once for all, not text by text.
+        let all = StringArray::try_new(OffsetBuffer::new(ends.into()), bytes.into(), missing.finish());
+        all.unwrap_or_else(|_| StringArray::new_null(self.len()))
     }
 
     /// The cells as the JSON text of arrays and objects, those of another kind null.
@@ -182,6 +224,21 @@ impl RawNumbers {
             mantissas: Vec::with_capacity(rows),
             scales: Vec::with_capacity(rows),
             missing: NullBufferBuilder::new(rows),
+            json_nulls: Vec::new(),
+            magnitudes: 0,
+            min_scale: u8::MAX,
+            max_scale: 0,
+        }
+    }
+
+    /// So many numbers, none of them missing.
+    fn all_zero(rows: usize) -> Self {
+        let mut missing = NullBufferBuilder::new(rows);
+        missing.append_n_non_nulls(rows);
+        Self {
+            mantissas: vec![0; rows],
+            scales: vec![0; rows],
+            missing,
             json_nulls: Vec::new(),
             magnitudes: 0,
             min_scale: u8::MAX,

@@ -37,6 +37,8 @@ impl SlotKind {
 #[derive(Clone, Debug)]
 pub(crate) struct Group {
     pub(crate) kinds: Vec<SlotKind>,
+    /// Whether a path is Undefined in one of its rows.
+    pub(crate) undefined: Vec<bool>,
     pub(crate) rows: Vec<u32>,
 }
 
@@ -111,6 +113,9 @@ impl Groups {
         let found = self.groups.iter().position(fits);
         let found = found.unwrap_or_else(|| if self.groups.len() < MAX_GROUPS { self.open() } else { MAX_GROUPS - 1 });
         if let Some(group) = self.groups.get_mut(found) {
+            for (undefined, cell) in group.undefined.iter_mut().zip(row) {
+                *undefined |= cell.tag == Tag::Undefined;
+            }
             for (known, cell) in group.kinds.iter_mut().zip(row) {
                 match SlotKind::of(cell.tag) {
                     SlotKind::Missing => {}
@@ -124,10 +129,13 @@ impl Groups {
     }
 
     fn open(&mut self) -> usize {
-        let mut group = self.spare.pop().unwrap_or(Group { kinds: Vec::new(), rows: Vec::new() });
+        let new = || Group { kinds: Vec::new(), undefined: Vec::new(), rows: Vec::new() };
+        let mut group = self.spare.pop().unwrap_or_else(new);
         group.rows.clear();
         group.kinds.clear();
         group.kinds.resize(self.paths, SlotKind::Missing);
+        group.undefined.clear();
+        group.undefined.resize(self.paths, false);
         self.groups.push(group);
         self.groups.len() - 1
     }

@@ -96,10 +96,10 @@ impl Shredder {
         self.mistakes.clear();
         self.groups.clear();
         let (mut used, mut bytes) = (0, 0);
+        let mut most = self.paths.len().max(self.shapes.max_width());
         for payload in payloads {
-            let width = self.paths.len().max(self.shapes.max_width());
-            self.reserve(used + width);
-            let row = self.cells.get_mut(used..used + width).unwrap_or_default();
+            self.reserve(used + most);
+            let row = self.cells.get_mut(used..used + most).unwrap_or_default();
             let (row, width) = match self.shapes.read(payload, row) {
                 Some((shape, numbers)) => {
                     match numbers {
@@ -108,7 +108,12 @@ impl Shredder {
                     }
                     (Row { cells: used as u32, layout: shape.layout, whole: Whole::Object }, shape.width)
                 }
-                None => self.read_any(payload, used),
+                None => {
+                    let read = self.read_any(payload, used);
+                    // It may have taught another shape.
+                    most = self.paths.len().max(self.shapes.max_width());
+                    read
+                }
             };
             self.rows.push(row);
             used += width;

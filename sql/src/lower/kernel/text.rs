@@ -1,5 +1,6 @@
 //! Texts: joined, compared with a pattern, and what they say about truth.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBuilder, StringArray, StringBuilder, cast::AsArray};
@@ -79,14 +80,17 @@ impl Kernel for Join {
             return wrong_type(self);
         };
         let mut results = StringBuilder::with_capacity(rows, rows * 16);
-        let mut text = String::new();
         for row in 0..rows {
-            text.clear();
-            let whole = parts.iter().try_for_each(|part| {
-                text.push_str(part.get(row)?);
-                (text.len() <= MAX_TEXT).then_some(())
-            });
-            results.append_option(whole.map(|()| text.as_str()));
+            let length = parts.iter().try_fold(0, |length, part| Some(length + part.get(row)?.len()));
+            if length.is_none_or(|length| length > MAX_TEXT) {
+                results.append_null();
+                continue;
+            }
+            for part in parts.iter().filter_map(|part| part.get(row)) {
+                // Writing to a builder cannot fail; what is written belongs to the next value.
+                let _ = results.write_str(part);
+            }
+            results.append_value("");
         }
         Ok(Arc::new(results.finish()))
     }
