@@ -4,6 +4,11 @@
 //! same bytes, measured in the same run, round by round: a rule ought to cost less than parsing alone. DuckDB's scan of
 //! the same messages as a file stands beside it, if `python3` (or `HEDGEROW_BENCH_PYTHON`) has the `duckdb` package.
 //!
+//! What bounds the arithmetic rule (`perf record` on one core of a busy EPYC, batches of 8,192): 55 to 60 % of its time
+//! is reading payloads by their shape, some hundred instructions for each value (the end of a number, its digits, the
+//! literal bytes before it, the bounds of every load); 15 % is turning cells into columns, 15 % the plan and the
+//! output columns, 10 % making the messages. Batches of 100 add some 4 µs each for expressions and allocations.
+//!
 //! `cargo bench -p hedgerow-sql --bench rule_path` prints the table. `-- NAME` measures only the rules whose name
 //! contains NAME.
 
