@@ -197,7 +197,8 @@ impl Explain {
         };
         let Explanation { by_message, signature, parts } = explain(rule, &given.message());
         let reaches = reaches(rule, &given);
-        let gives = match (reaches, rule.windowed.is_some() || !asks(rule).is_empty()) {
+        let later = rule.windowed.is_some() || rule.select.absence.is_some();
+        let gives = match (reaches, later || !asks(rule).is_empty()) {
             (false, _) => Some("nothing: FROM does not match this topic".to_owned()),
             (true, true) => None,
             (true, false) => Some(Live.evaluate(rule, &given, &[]).to_string()),
