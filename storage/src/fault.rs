@@ -5,9 +5,10 @@
 //! Builds without debug assertions know neither.
 //!
 //! Points: `log.after_write_before_sync`, `log.after_sync_before_ack`, `lake.after_seal_before_upload`,
-//! `lake.after_commit_before_mark`, `checkpoint.middle`, `recovery.middle`, `republish.after_append`, and, with the bug
-//! `mark_before_rows` alive, `table.after_mark_before_rows`.
-//! Bugs: `ack_before_sync`, `mark_before_rows`, `skip_without_mark`, `notice_repeats`, `late_disarm`, `fired_forgotten`.
+//! `lake.after_commit_before_mark`, `checkpoint.middle`, `recovery.middle`, `republish.after_append`, `gateway.after_ends`,
+//! and, with the bug `mark_before_rows` alive, `table.after_mark_before_rows`.
+//! Bugs: `ack_before_sync`, `mark_before_rows`, `skip_without_mark`, `notice_repeats`, `late_disarm`, `fired_forgotten`,
+//! `end_without_note`.
 
 use std::cell::Cell;
 use std::sync::OnceLock;

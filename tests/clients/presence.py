@@ -69,8 +69,9 @@ def run(checks, binary, folder):
                 wait("more connections", lambda: sum(storm.welcomed for storm in storms) >= goal, 60)
                 if crash < CRASHES:
                     server.kill()
+                    # The next start dies while it writes down what the kill cut off, and the one after soon after that.
+                    start_and_die(server)
                     server.start()
-                    # While it writes down what the first crash cut off.
                     server.kill()
                     server.start()
         for storm in storms:
@@ -80,6 +81,32 @@ def run(checks, binary, folder):
         if server.process is None or server.process.poll() is not None:
             return
         judge(checks, server, storms)
+    with checks.check("wills: said twice with a bug injected, so that these checks can fail"):
+        can_fail(binary, folder / "bug")
+
+
+def start_and_die(server):
+    """A start that aborts where a debug build is told to. (A release build knows no such place, and is killed.)"""
+    environment, server.environment = server.environment, {**server.environment, "HEDGEROW_FAULT": "gateway.after_ends"}
+    try:
+        server.start()
+    except Failed:
+        pass
+    server.kill()
+    server.environment = environment
+
+
+def can_fail(binary, folder):
+    with Server(binary, folder, environment={"HEDGEROW_BUG": "end_without_note"}) as server:
+        server.start()
+        devices = [Device(server, f"storm-{number}", will=("storm/wills", "x", 1, False)) for number in range(3)]
+        for _ in range(2):
+            server.kill()
+            server.start()
+        for device in devices:
+            device.client.loop_stop()
+        said = "SELECT count(*) FROM ingest_log WHERE topic = 'storm/wills'"
+        wait("each will twice, or the build knows no bugs", lambda: server.one(said) == 6)
 
 
 def judge(checks, server, storms):

@@ -134,6 +134,10 @@ impl GatewayConfig {
                 return Err(format!("gateway.{name} is {value}: give it at least {least}"));
             }
         }
+        // Half of the packet ids are left for what an earlier connection had in flight.
+        if self.send_window > 30_000 {
+            return Err(format!("gateway.send_window is {}: give it at most 30000", self.send_window));
+        }
         if self.in_flight_bytes < self.max_packet_bytes as usize + self.read_buffer_bytes {
             return Err("gateway.in_flight_bytes is too small: give it at least max_packet_bytes + read_buffer_bytes"
                 .to_owned());

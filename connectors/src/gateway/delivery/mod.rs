@@ -36,6 +36,8 @@ mod start;
 const PATIENCE: Duration = Duration::from_millis(10);
 /// A batch for the disk is committed at this size, whatever the time.
 const BATCH_BYTES: usize = 4 << 20;
+/// How often it is looked for wills and sessions whose time has come: one look may pass over all sessions.
+const DUE: Duration = Duration::from_millis(100);
 /// How often expired retained messages are looked for.
 const RETAINED_SWEEP: Duration = Duration::from_secs(60);
 
@@ -94,7 +96,7 @@ impl Delivery {
     pub(super) fn run(mut self) -> Result<(), DeliveryError> {
         let config = &self.shared.config;
         let commit_every = Duration::from_millis(config.delivery_commit_ms.max(1));
-        let (mut last_commit, mut last_sweep) = (Instant::now(), Instant::now());
+        let (mut last_commit, mut last_due, mut last_sweep) = (Instant::now(), Instant::now(), Instant::now());
         loop {
             match self.reader.next(PATIENCE) {
                 Ok(Some(commit)) => self.take(&commit)?,
@@ -102,7 +104,10 @@ impl Delivery {
                 Err(ReadError::Closed) => return self.commit(),
                 Err(error) => return Err(error.into()),
             }
-            self.shared.work_off_due();
+            if last_due.elapsed() >= DUE {
+                self.shared.work_off_due();
+                last_due = Instant::now();
+            }
             self.shared.retry_unlogged();
             if self.obey()? {
                 return self.commit();

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use ahash::{AHashMap, AHashSet};
 use crossbeam_channel::Receiver;
+use hedgerow_storage::fault;
 use hedgerow_storage::log::{Batch as LogBatch, Epoch, Record};
 use hedgerow_storage::table::Batch;
 
@@ -259,7 +260,9 @@ impl Delivery {
                 connection: row.connection,
             };
             subject.disconnected(Reason::ServerError, now_ms, &mut batch);
-            Note::Disconnected(note).push(about, &mut batch);
+            if !fault::bug("end_without_note") {
+                Note::Disconnected(note).push(about, &mut batch);
+            }
             match session {
                 Some(session) if expiry_s > 0 => session.fall_asleep(expiry_s, now_ms),
                 // Nobody may take it up before this thread reads the note.
@@ -268,5 +271,6 @@ impl Delivery {
             }
         }
         self.shared.put_in_log(batch.into());
+        fault::point("gateway.after_ends");
     }
 }

@@ -41,9 +41,10 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A disk whose syncs wait while the gate is shut: the log commits nothing meanwhile.
+/// A disk whose syncs wait while the gate is shut: the log commits nothing meanwhile. It can be full, too.
 #[derive(Default)]
 struct Gate {
+    full: AtomicBool,
     shut: Mutex<bool>,
     changed: Condvar,
     waiting: std::sync::atomic::AtomicUsize,
@@ -99,7 +100,7 @@ impl Disk for GatedDisk {
         SystemDisk.sync_dir(dir)
     }
     fn free_space(&self, _: &Path) -> io::Result<u64> {
-        Ok(1 << 40)
+        Ok(if self.0.full.load(Ordering::SeqCst) { 0 } else { 1 << 40 })
     }
     fn lock(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         SystemDisk.lock(path)
@@ -177,7 +178,7 @@ impl Server {
         let runtime = tokio::runtime::Handle::current();
         let started = tokio::task::spawn_blocking(move || {
             let store = Store::open(&dir.join("store"), StoreConfig::default()).unwrap();
-            let log_config = LogConfig { min_free_bytes: 0, reserve_bytes: 0, ..LogConfig::new(dir.join("log")) };
+            let log_config = LogConfig { min_free_bytes: 100, reserve_bytes: 50, ..LogConfig::new(dir.join("log")) };
             let floor = Epoch(store.mark(rows::MARK).unwrap_or(0));
             let (log, _) = Log::open(log_config, disk, clock, floor).unwrap();
             let log = Arc::new(log);

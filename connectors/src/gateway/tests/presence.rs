@@ -100,6 +100,30 @@ async fn every_end_has_its_reason() {
     assert_eq!(kinds(&server.of_client("denied")), ["connect_failed"]);
 }
 
+/// A log without room takes nothing, not even the end of a connection: that waits, and the client's next connection with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_waits_for_room_in_the_log_and_the_next_connection_for_it() {
+    let server = Server::start().await;
+    let (first, _) = server.v5("c", false, &[17, 0, 0, 0x0E, 0x10]).await;
+    let (mut other, _) = server.v4("other", true).await;
+    server.gate.full.store(true, Ordering::SeqCst);
+    let log = Arc::clone(&server.running.as_ref().unwrap().1);
+    until("the log knows that the disk is full", || log.health().reserve_used).await;
+    drop(first);
+    until("the end is waiting", || !lock(&server.gateway().shared.unlogged).is_empty()).await;
+    // Its second connection knocks, and is not let in.
+    let mut second = server.connect(&connect_v5("c", false, &[]), Version::V5).await;
+    assert!(server.session("c").unwrap().connected, "as far as anybody knows");
+    assert_eq!(kinds(&server.of_client("c")), ["connected"]);
+    other.ping().await;
+    server.gate.full.store(false, Ordering::SeqCst);
+    let connack = second.packet().await;
+    assert_eq!((connack[2], connack[3]), (1, 0), "its session is there");
+    assert_eq!(kinds(&server.of_client("c")), ["connected", "disconnected", "connected"]);
+    assert_eq!(reasons(&server.of_client("c")), ["CONNECTION_LOST"]);
+    assert!(lock(&server.gateway().shared.unlogged).is_empty());
+}
+
 /// What a reader of the log may rely on, whatever happened: per client, connections do not overlap, each has one end, and
 /// numbers grow.
 fn check(events: &[Value]) -> BTreeSet<String> {
