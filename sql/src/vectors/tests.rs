@@ -78,7 +78,7 @@ with client dev-7
 > t/2 {\"a\": 3,
        \"z\": 1}
 < {\"b\": 6, ...}
-< statement like ^.*\"k\":\"2\"
+< like ^.*\"k\":\"2\"
 > t/3 {\"a\": 1}
 < nothing
 > t/3 no json
@@ -98,7 +98,7 @@ fn a_script_is_read_and_judged() {
         ("\"b\": 4", "\"b\": 5"),
         ("\"b\": 6", "\"b\": 7"),
         ("k\":\"2", "k\":\"3"),
-        ("< statement like", "< elsewhere like"),
+        ("< like ^", "< elsewhere like ^"),
         ("< nothing", "< error"),
         ("dev-7\"}", "dev-8\"}"),
         ("\"AP8=\"\n", "\"AP9=\"\n"),
