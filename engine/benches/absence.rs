@@ -194,11 +194,6 @@ fn cpu() -> Duration {
     Duration::from_millis((fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()) * 10)
 }
 
-fn resident_bytes() -> f64 {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<f64>().unwrap() * 4096.0
-}
-
 /// Events a second, beside DuckDB's.
 fn throughput(folder: &Path, devices: u64) {
     let events = events(devices);
@@ -249,7 +244,7 @@ fn duckdb(ndjson: &Path) -> Result<(usize, f64, f64), String> {
          n = duckdb.sql(\"\"\"with e as (select * from read_json('{}', format = 'newline_delimited', columns = {{device: \
          'VARCHAR', status: 'VARCHAR', ts: 'BIGINT'}})) select count(*) from e d where d.status = 'disconnected' and not \
          exists (select 1 from e c where c.device = d.device and c.status = 'connected' and c.ts >= d.ts and c.ts < d.ts + \
-         {})\"\"\").fetchone()[0]\n\
+         {})\"\"\").fetchall()[0][0]\n\
          e = resource.getrusage(resource.RUSAGE_SELF)\n\
          print(n, time.time() - t, e.ru_utime + e.ru_stime - c.ru_utime - c.ru_stime)\n",
         ndjson.display(),
@@ -271,10 +266,7 @@ fn state(folder: &Path, devices: u64) {
     let log = write_log(&folder.join("armed"), &gone, false);
     let mut worker = Worker::new();
     let mut rows = Vec::new();
-    let before = resident_bytes();
-    // A round of another log has warmed everything up; what grows now is state, and what the log reader holds is little.
     steps(&log, |step| worker.step(step, &mut rows));
-    let grown = (resident_bytes() - before) / devices as f64;
     assert!(rows.is_empty());
     let overhead = worker.absence.overhead_bytes() as f64 / devices as f64;
     let mut text = String::new();
@@ -302,7 +294,7 @@ fn state(folder: &Path, devices: u64) {
         text.len(),
         part.len() as u64 / devices
     );
-    println!("memory: {grown:.0} bytes a device in all, of which {overhead:.0} beside key and row");
+    println!("memory: {overhead:.0} bytes a device beside its key and row, and what the allocator rounds up for these");
     println!(
         "checkpoint: {:.1} MB, {:.0} ms of the worker in pieces of at most {:.1} ms, {:.0} ms to write and sync",
         part.len() as f64 / 1e6,
