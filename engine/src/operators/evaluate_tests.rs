@@ -104,7 +104,7 @@ fn steps(events: &[Event]) -> Vec<Step> {
     let mut reader = log.reader(Epoch(0)).unwrap();
     let commits = std::iter::from_fn(|| reader.next(Duration::from_secs(5)).unwrap()).take(events.len());
     let step = |commit: hedgerow_storage::log::Commit| {
-        let (end, bytes) = (commit.epoch, commit.body.len());
+        let (end, bytes) = (commit.epoch, commit.bytes());
         Step { commits: vec![commit], end, checkpoint: false, bytes }
     };
     commits.map(step).collect()
