@@ -225,11 +225,27 @@ impl Value {
     /// The language's `=`: never converts; values of different kinds are unequal; numbers compare by value; members of
     /// objects in any order. `None` (Undefined) if a side is Undefined.
     pub fn equals(&self, other: &Value) -> Option<bool> {
+        let mut left = MAX_COMPARED;
+        self.equals_within(other, &mut left)
+    }
+
+    /// The same, with what is left of the values that may be looked at.
+    fn equals_within(&self, other: &Value, left: &mut u32) -> Option<bool> {
         if self.is_undefined() || other.is_undefined() {
             return None;
         }
+        equal(self, other, left, MAX_NESTING)
+    }
+
+    /// Whether a value is equal to one of these; `None` if it is Undefined, or if there is too much to look at.
+    pub fn is_in(&self, elements: &[Value]) -> Option<bool> {
         let mut left = MAX_COMPARED;
-        equal(self, other, &mut left, MAX_NESTING)
+        for element in elements {
+            if self.equals_within(element, &mut left)? {
+                return Some(true);
+            }
+        }
+        if self.is_undefined() { None } else { Some(false) }
     }
 
     /// The order of `<` and its relatives: both sides → Decimal.

@@ -40,3 +40,10 @@ fn edges() {
     let text = include_str!("vectors/edges.jsonl");
     check(text, text.lines().count());
 }
+
+/// Functions line by line: patterns of every sort, times and zones, texts beyond ASCII, properties.
+#[test]
+fn functions_at_their_edges() {
+    let text = include_str!("vectors/functions.jsonl");
+    check(text, text.lines().count());
+}

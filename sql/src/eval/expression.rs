@@ -165,7 +165,7 @@ impl<'f, 'a> Frame<'f, 'a> {
             if !self.scope.charge(1 + operators::cost(op, &result, &right)) {
                 return Value::Undefined;
             }
-            result = operators::binary(op, &result, &right, self.scope.dialect());
+            result = self.scope.made(operators::binary(op, &result, &right, self.scope.dialect()));
         }
         result
     }
@@ -176,10 +176,11 @@ impl<'f, 'a> Frame<'f, 'a> {
             return if function.takes(args.len()) { lazy(args, self) } else { Value::Undefined };
         }
         let args: Vec<Value> = args.iter().map(|arg| self.evaluate(arg)).collect();
-        if !self.scope.charge(function.cost(&args)) {
+        let compiled = function.pattern(&args).is_none_or(|pattern| self.scope.charge_pattern(pattern));
+        if !compiled || !self.scope.charge(function.cost(&args)) {
             return Value::Undefined;
         }
-        function.call(&args, self.scope)
+        self.scope.made(function.call(&args, self.scope))
     }
 
     /// The first branch that holds; its value alone is evaluated.

@@ -51,8 +51,7 @@ fn logic(or: bool, left: Option<bool>, right: Option<bool>, dialect: Dialect) ->
 /// `left IN right`, where the right side must be an array.
 fn contains(left: &Value, right: &Value) -> Value {
     match (left, right) {
-        (Value::Undefined, _) => Value::Undefined,
-        (_, Value::Array(elements)) => Value::Bool(elements.iter().any(|element| left.equals(element) == Some(true))),
+        (_, Value::Array(elements)) => left.is_in(elements).into(),
         _ => Value::Undefined,
     }
 }

@@ -11,10 +11,14 @@ use crate::value::Value;
 /// Units of work one message may cause in one rule: about one for every node evaluated and every 64 bytes handled. A
 /// second of one core at the worst, far beyond any sensible rule.
 const MAX_STEPS: u64 = 8_000_000;
+/// The work of compiling a pattern.
+const STEPS_PER_PATTERN: u64 = 20_000;
+/// Bytes of text made for a unit of work.
+const BYTES_PER_STEP: u64 = 16;
 /// How deeply expressions may nest: what the parser lets through. Chains of operators are not nesting here.
 const MAX_NESTING: u32 = 256;
-/// How many SET variables a statement may have: values can nest through them.
-const MAX_VARIABLES: usize = 32;
+/// How many SET variables a statement may have: values can nest through them. The parser refuses more.
+const MAX_VARIABLES: usize = crate::parse::MAX_VARIABLES;
 
 /// Functions whose results come from outside of the message.
 pub trait Externals {
@@ -76,6 +80,7 @@ pub struct Scope<'a> {
     nesting: Cell<u32>,
     serial: Cell<u64>,
     looked_up: Cell<bool>,
+    patterns: RefCell<Vec<Arc<str>>>,
 }
 
 impl<'a> Scope<'a> {
@@ -93,6 +98,7 @@ impl<'a> Scope<'a> {
             nesting: Cell::new(0),
             serial: Cell::new(0),
             looked_up: Cell::new(false),
+            patterns: RefCell::default(),
         }
     }
 
@@ -211,6 +217,24 @@ impl<'a> Scope<'a> {
                 false
             }
         }
+    }
+
+    /// Pays for compiling a pattern, once for each: whether it was compiled for an earlier message must not matter.
+    pub(crate) fn charge_pattern(&self, pattern: &Value) -> bool {
+        let Value::String(pattern) = pattern else { return true };
+        let mut known = self.patterns.borrow_mut();
+        let free = known.iter().any(|known| known == pattern);
+        let paid = free || self.charge(STEPS_PER_PATTERN);
+        if paid && !free {
+            known.push(Arc::clone(pattern));
+        }
+        paid
+    }
+
+    /// Pays for a value that was made: memory is bounded by the same measure as time.
+    pub(crate) fn made(&self, value: Value) -> Value {
+        let bytes = if let Value::String(text) = &value { text.len() as u64 } else { 0 };
+        if self.charge(bytes / BYTES_PER_STEP) { value } else { Value::Undefined }
     }
 
     /// Goes one level deeper while `inner` runs.

@@ -119,7 +119,9 @@ pub(super) fn select_list(items: &[Item], frame: &Frame<'_, '_>) -> Object {
         match &item.alias {
             Some(path) => insert(&mut object, path, frame.evaluate(&item.expr)),
             None => {
-                if let Value::Object(members) = frame.star() {
+                if let Value::Object(members) = frame.star()
+                    && frame.scope.charge(members.len() as u64)
+                {
                     for (name, value) in members.iter() {
                         object.insert(Arc::clone(name), value.clone());
                     }

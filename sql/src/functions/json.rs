@@ -107,6 +107,10 @@ fn decode(args: &[Value], scope: &Scope<'_>) -> Value {
     let [packed, scheme] = args else { return Value::Undefined };
     let (Some(packed), true) = (packed.to_text(), is_base64(scheme)) else { return Value::Undefined };
     let Ok(bytes) = LENIENT.decode(packed.as_bytes()) else { return Value::Null };
+    // A byte may become a value.
+    if !scope.charge(bytes.len() as u64) {
+        return Value::Undefined;
+    }
     if let Ok(value) = json::parse(&bytes, scope.dialect()) {
         return value;
     }

@@ -141,15 +141,18 @@ impl Function {
         }
     }
 
+    /// The argument that is compiled before it is used, where that is much work.
+    pub(crate) fn pattern<'v>(&self, args: &'v [Value]) -> Option<&'v Value> {
+        if self.name.starts_with("regexp_") { args.get(1) } else { None }
+    }
+
     /// The work of a call, in the units of [`Scope`].
     pub(crate) fn cost(&self, args: &[Value]) -> u64 {
         match self.name {
             // These look at no more than they give back.
             "get" | "isnull" | "isundefined" | "nanvl" => 1 + args.first().map_or(0, Value::text_weight),
-            name => {
-                let own = if name.starts_with("regexp") { 500 } else { 1 };
-                own + args.iter().map(Value::weight).sum::<u64>()
-            }
+            "regexp_matches" | "regexp_replace" | "regexp_substr" => regexp::cost(args),
+            _ => 1 + args.iter().map(Value::weight).sum::<u64>(),
         }
     }
 }

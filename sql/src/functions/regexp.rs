@@ -1,7 +1,8 @@
 //! Regular expressions in Java's manner: look-around, back-references, `$1` in replacements.
 //!
-//! Every search is bounded: in the size of the compiled pattern, in steps back, in matches and in the length of what
-//! it makes. A pattern that does not compile, or a search beyond its bounds, is Undefined.
+//! Every search is bounded: in the size of the compiled pattern, in the length of the text for that size, in steps back,
+//! in matches and in the length of what it makes. A pattern that does not compile, or a search beyond its bounds, is
+//! Undefined. The bounds look at pattern and text only, so that a replay meets them in the same places.
 
 mod java;
 
@@ -9,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use fancy_regex::{Captures, Regex, RegexBuilder};
+use fancy_regex::{Captures, Expr, Regex, RegexBuilder};
 
 use super::Function;
 use super::Since::Always;
@@ -21,8 +22,13 @@ const MAX_BACKTRACKS: usize = 50_000;
 const MAX_COMPILED: usize = 1 << 20;
 /// Bytes of a pattern's text.
 const MAX_PATTERN: usize = 4096;
-/// Replacements in one call.
+/// Replacements in one call, and in one by a pattern that may step back.
 const MAX_MATCHES: usize = 1 << 16;
+const MAX_HARD_MATCHES: usize = 1 << 11;
+/// Characters compared in one search at the worst, each with each part of the pattern.
+const MAX_WORK: usize = 1 << 28;
+/// The same where a search may go over the rest of the text again and again.
+const MAX_HARD_WORK: usize = 1 << 30;
 /// Compiled patterns kept by each thread. They are a cache: results do not depend on them.
 const MAX_KEPT: usize = 64;
 
@@ -32,33 +38,108 @@ pub(super) const FUNCTIONS: &[Function] = &[
     Function::pure("regexp_substr", (2, 2), Always, substr),
 ];
 
-thread_local! {
-    static KEPT: RefCell<HashMap<String, Option<Rc<Regex>>>> = RefCell::new(HashMap::new());
+/// A compiled pattern, and what a search by it may cost.
+struct Compiled {
+    regex: Regex,
+    /// Parts, counted repeats written out.
+    size: usize,
+    /// It is not for an automaton: look-around, back-references, atomic groups.
+    hard: bool,
 }
 
-fn compile(pattern: &str) -> Option<Rc<Regex>> {
+impl Compiled {
+    fn new(pattern: &str, before_line_end: bool) -> Option<Compiled> {
+        let pattern = java::translate(pattern, before_line_end)?;
+        let tree = Expr::parse_tree(&pattern).ok()?;
+        let regex = RegexBuilder::new(&pattern)
+            .backtrack_limit(MAX_BACKTRACKS)
+            .delegate_size_limit(MAX_COMPILED)
+            .delegate_dfa_size_limit(MAX_COMPILED)
+            .build()
+            .ok()?;
+        Some(Compiled { regex, size: size(&tree.expr), hard: tree.expr.has_descendant_or_self(is_hard) })
+    }
+
+    /// Characters compared in a search at the worst.
+    fn work(&self, text: &str) -> usize {
+        let once = self.size.saturating_mul(text.len());
+        if self.hard { once.saturating_mul(text.len()) } else { once }
+    }
+
+    /// Whether a search of a text is within the bounds.
+    fn fits(&self, text: &str) -> bool {
+        self.work(text) <= if self.hard { MAX_HARD_WORK } else { MAX_WORK }
+    }
+}
+
+/// The parts of a pattern that a character may be compared with.
+fn size(expr: &Expr) -> usize {
+    let inside = expr.children_iter().fold(0_usize, |sum, child| sum.saturating_add(size(child)));
+    match expr {
+        Expr::Repeat { lo, hi, .. } => {
+            let times = if *hi == usize::MAX { lo.saturating_add(1) } else { (*hi).max(1) };
+            inside.saturating_mul(times)
+        }
+        Expr::Literal { val, .. } => val.len(),
+        _ => inside.saturating_add(1),
+    }
+}
+
+fn is_hard(expr: &Expr) -> bool {
+    !matches!(
+        expr,
+        Expr::Empty
+            | Expr::Any { .. }
+            | Expr::Assertion(_)
+            | Expr::Literal { .. }
+            | Expr::Concat(_)
+            | Expr::Alt(_)
+            | Expr::Group(_)
+            | Expr::Repeat { .. }
+            | Expr::Delegate { .. }
+    )
+}
+
+/// Patterns by their text.
+type Kept = HashMap<String, Option<Rc<Compiled>>>;
+
+thread_local! {
+    static KEPT: RefCell<Kept> = RefCell::new(HashMap::new());
+    /// Those for texts that end with a line end.
+    static KEPT_FOR_LINES: RefCell<Kept> = RefCell::new(HashMap::new());
+}
+
+fn compile(pattern: &str, text: &str) -> Option<Rc<Compiled>> {
     if pattern.len() > MAX_PATTERN {
         return None;
     }
-    KEPT.with_borrow_mut(|kept| {
-        if let Some(regex) = kept.get(pattern) {
-            return regex.clone();
+    let before_line_end = java::ends_line(text);
+    let kept = if before_line_end { &KEPT_FOR_LINES } else { &KEPT };
+    kept.with_borrow_mut(|kept| {
+        if let Some(compiled) = kept.get(pattern) {
+            return compiled.clone();
         }
         if kept.len() == MAX_KEPT {
             kept.clear();
         }
-        let regex = java::translate(pattern).and_then(|pattern| {
-            RegexBuilder::new(&pattern)
-                .backtrack_limit(MAX_BACKTRACKS)
-                .delegate_size_limit(MAX_COMPILED)
-                .delegate_dfa_size_limit(MAX_COMPILED)
-                .build()
-                .ok()
-                .map(Rc::new)
-        });
-        kept.insert(pattern.to_owned(), regex.clone());
-        regex
+        let compiled = Compiled::new(pattern, before_line_end).map(Rc::new);
+        kept.insert(pattern.to_owned(), compiled.clone());
+        compiled
     })
+}
+
+/// The pattern, if the text may be searched by it.
+fn searchable(pattern: &str, text: &str) -> Option<Rc<Compiled>> {
+    compile(pattern, text).filter(|compiled| compiled.fits(text))
+}
+
+/// The work of a call, in the units of [`crate::eval::Scope`]: that of a search at the worst, far more than it mostly is.
+pub(super) fn cost(args: &[Value]) -> u64 {
+    const CALL: u64 = 500;
+    let [text, pattern, ..] = args else { return CALL };
+    let (Some(text), Some(pattern)) = (text.to_text(), pattern.to_text()) else { return CALL };
+    let work = searchable(&pattern, &text).map_or(0, |compiled| compiled.work(&text) / 256);
+    CALL + work as u64 + (text.len() + pattern.len()) as u64 / 64
 }
 
 /// True if the pattern is found anywhere.
@@ -70,7 +151,7 @@ fn matches(args: &[Value]) -> Value {
 
 /// Whether the pattern is found anywhere; `None` where that is Undefined.
 pub(crate) fn is_match(text: &str, pattern: &str) -> Option<bool> {
-    compile(pattern)?.is_match(text).ok()
+    searchable(pattern, text)?.regex.is_match(text).ok()
 }
 
 /// The first match.
@@ -82,7 +163,7 @@ fn substr(args: &[Value]) -> Value {
 
 /// The text of the first match, if there is one.
 pub(crate) fn first_match<'t>(text: &'t str, pattern: &str) -> Option<&'t str> {
-    let found = compile(pattern)?.find(text).ok()??.range();
+    let found = searchable(pattern, text)?.regex.find(text).ok()??.range();
     text.get(found)
 }
 
@@ -93,14 +174,15 @@ fn replace(args: &[Value]) -> Value {
     else {
         return Value::Undefined;
     };
-    compile(&pattern).and_then(|regex| replace_all(&regex, &text, &replacement)).into()
+    searchable(&pattern, &text).and_then(|compiled| replace_all(&compiled, &text, &replacement)).into()
 }
 
 /// As `Matcher.replaceAll`: a search goes on where the last match ended, one character further after an empty match.
-fn replace_all(regex: &Regex, text: &str, replacement: &str) -> Option<String> {
+fn replace_all(compiled: &Compiled, text: &str, replacement: &str) -> Option<String> {
+    let regex = &compiled.regex;
     let mut result = String::new();
     let (mut copied, mut from) = (0, 0);
-    for _ in 0..MAX_MATCHES {
+    for _ in 0..if compiled.hard { MAX_HARD_MATCHES } else { MAX_MATCHES } {
         let captures = if from <= text.len() { regex.captures_from_pos(text, from).ok()? } else { None };
         let Some(captures) = captures else {
             result.push_str(text.get(copied..)?);
@@ -177,6 +259,16 @@ mod tests {
             assert_eq!(replaced("a", "a", bad), Value::Undefined, "{bad}");
         }
         assert_eq!(replaced("b", "a", "$9"), "b".into());
+        assert_eq!(replaced("a\n", "$", "x"), "ax\nx".into());
+    }
+
+    #[test]
+    fn long_texts_are_for_small_patterns() {
+        let text = "a".repeat(1 << 20);
+        assert_eq!(is_match(&text, "b|a$"), Some(true));
+        assert_eq!(is_match(&text, "(a?){300}b"), None);
+        assert_eq!(is_match(&text, "a(?=b)"), None);
+        assert_eq!(is_match(text.get(..8000).unwrap(), "a(?!a)"), Some(true));
     }
 
     #[test]

@@ -2,8 +2,9 @@
 //! (<https://docs.oracle.com/en/java/javase/11/docs/api/java.base/java/util/regex/Pattern.html>) to ours.
 //!
 //! Most of it is the same. Different are the short classes, which are ASCII in Java (`\d`, `\w`, `\s`, `\p{Alpha}`),
-//! quoting (`\Q…\E`), `\uXXXX`, octal and control escapes, `\h`, `\R`, `\Z`, and what `.` leaves out. Not translated:
-//! `$` matches at the very end only, not before a last line end; `(?i)` ignores case beyond ASCII as well.
+//! quoting (`\Q…\E`), `\uXXXX`, octal and control escapes, `\h`, `\R`, `\Z`, what `.` leaves out, where `$` matches, and
+//! how braces, back-references and escaped signs are read. Not translated: `(?i)` ignores case beyond ASCII as well, and
+//! `(?m)` knows `\n` only.
 
 use std::fmt::Write as _;
 use std::iter::Peekable;
@@ -31,13 +32,18 @@ const POSIX: [(&str, &str); 13] = [
     ("Space", "space"),
 ];
 
-/// The pattern in our spelling; `None` for what Java refuses and we can tell.
-pub(super) fn translate(pattern: &str) -> Option<String> {
+/// The pattern in our spelling; `None` for what Java refuses and we can tell. `before_line_end`: the texts it is for end
+/// with a line end, in front of which `$` and `\Z` match as well.
+pub(super) fn translate(pattern: &str, before_line_end: bool) -> Option<String> {
     let mut translator = Translator {
         rest: pattern.chars().peekable(),
         out: String::with_capacity(pattern.len() + 16),
         class_depth: 0,
-        any_is_any: sets_dotall(pattern),
+        class_begins: false,
+        groups: 0,
+        // Flags hold for a part of the pattern; what they change is then left alone in all of it.
+        any_is_any: sets_flag(pattern, 's') || sets_flag(pattern, 'd'),
+        end_is_end: !before_line_end || sets_flag(pattern, 'm'),
     };
     while let Some(character) = translator.rest.next() {
         translator.character(character)?;
@@ -45,34 +51,162 @@ pub(super) fn translate(pattern: &str) -> Option<String> {
     Some(translator.out)
 }
 
-/// True if an inline flag makes `.` match line ends somewhere; then it is left alone everywhere.
-fn sets_dotall(pattern: &str) -> bool {
-    pattern
-        .split("(?")
-        .skip(1)
-        .any(|group| group.chars().take_while(|flag| flag.is_ascii_alphabetic()).any(|flag| flag == 's'))
+/// True if a text ends with a line end.
+pub(super) fn ends_line(text: &str) -> bool {
+    text.ends_with(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}'])
+}
+
+/// True if the flag is set somewhere inside of the pattern: `(?s)`.
+fn sets_flag(pattern: &str, flag: char) -> bool {
+    let groups = pattern.split("(?").skip(1);
+    let flags = |group: &str| group.chars().take_while(|flag| flag.is_ascii_alphabetic()).any(|set| set == flag);
+    groups.into_iter().any(flags)
 }
 
 struct Translator<'p> {
     rest: Peekable<Chars<'p>>,
     out: String,
     class_depth: u32,
+    /// Nothing stands in the class yet, so that a `]` is one of its members.
+    class_begins: bool,
+    /// Groups so far.
+    groups: u32,
     any_is_any: bool,
+    end_is_end: bool,
 }
 
 impl Translator<'_> {
     fn character(&mut self, character: char) -> Option<()> {
+        if self.class_depth > 0 {
+            return self.in_class(character);
+        }
         match character {
             '\\' => return self.escape(),
-            '[' => self.class_depth += 1,
-            ']' => self.class_depth = self.class_depth.saturating_sub(1),
-            '.' if self.class_depth == 0 && !self.any_is_any => {
+            '[' => self.open_class(),
+            '.' if !self.any_is_any => {
                 self.class(LINE_ENDS, true);
+                return Some(());
+            }
+            '$' if !self.end_is_end => {
+                self.before_last_line_end();
+                return Some(());
+            }
+            '{' => return self.counted(),
+            '(' => return self.group(),
+            _ => {}
+        }
+        self.out.push(character);
+        Some(())
+    }
+
+    fn open_class(&mut self) {
+        self.class_depth += 1;
+        self.class_begins = true;
+    }
+
+    fn in_class(&mut self, character: char) -> Option<()> {
+        let begins = std::mem::take(&mut self.class_begins);
+        match character {
+            '\\' => return self.escape(),
+            '[' => self.open_class(),
+            '^' if begins && self.out.ends_with('[') => self.class_begins = true,
+            ']' if begins => {}
+            ']' => self.class_depth -= 1,
+            // Doubled, these are operators here, and not in Java.
+            '-' | '~' if self.out.ends_with(character) => {
+                self.code(character.into());
                 return Some(());
             }
             _ => {}
         }
         self.out.push(character);
+        Some(())
+    }
+
+    /// In front of a line end that is the last thing of the text, or at its very end.
+    fn before_last_line_end(&mut self) {
+        // Writing to a String cannot fail.
+        let _ = write!(self.out, r"(?=(?:\r\n|[{LINE_ENDS}])?\z)");
+    }
+
+    /// `{n}`, `{n,}`, `{n,m}`. Java refuses any other brace that is not escaped.
+    fn counted(&mut self) -> Option<()> {
+        let least: u32 = self.digits().parse().ok()?;
+        let _ = write!(self.out, "{{{least}");
+        if self.rest.next_if_eq(&',').is_some() {
+            self.out.push(',');
+            let most = self.digits();
+            if !most.is_empty() {
+                let most = most.parse::<u32>().ok().filter(|most| *most >= least)?;
+                let _ = write!(self.out, "{most}");
+            }
+        }
+        self.rest.next_if_eq(&'}')?;
+        self.out.push('}');
+        Some(())
+    }
+
+    fn digits(&mut self) -> String {
+        let mut digits = String::new();
+        while let Some(digit) = self.rest.next_if(char::is_ascii_digit) {
+            digits.push(digit);
+        }
+        digits
+    }
+
+    /// What opens a group. Of inline flags those are kept that mean the same.
+    fn group(&mut self) -> Option<()> {
+        self.out.push('(');
+        if self.rest.next_if_eq(&'?').is_none() {
+            self.groups += 1;
+            return Some(());
+        }
+        self.out.push('?');
+        match self.rest.peek()? {
+            '<' => {
+                self.rest.next();
+                self.out.push('<');
+                let is_name = self.rest.peek()?.is_ascii_alphabetic();
+                self.groups += u32::from(is_name);
+                if !is_name && !matches!(self.rest.peek()?, '=' | '!') {
+                    return None;
+                }
+            }
+            ':' | '=' | '!' | '>' => {}
+            _ => {
+                while let Some(flag) = self.rest.next_if(|c| c.is_ascii_alphabetic() || *c == '-') {
+                    match flag {
+                        'i' | 'm' | 's' | 'x' | '-' => self.out.push(flag),
+                        // Cases beyond ASCII are ignored anyway; the other two change what is left alone.
+                        'u' | 'd' | 'U' => {}
+                        _ => return None,
+                    }
+                }
+                if self.out.ends_with('-') {
+                    self.out.pop();
+                }
+                match self.rest.next()? {
+                    // Without a flag it is a group that holds nothing, or a plain one.
+                    ')' if self.out.ends_with('?') => self.out.push_str(":)"),
+                    end @ (')' | ':') => self.out.push(end),
+                    _ => return None,
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// `\1`: as many digits as make the number of a group that there is; the rest are characters.
+    fn back_reference(&mut self, first: char) -> Option<()> {
+        let mut group = first.to_digit(10)?;
+        while let Some(longer) = self.rest.peek().and_then(|next| next.to_digit(10)).map(|next| group * 10 + next) {
+            if longer > self.groups {
+                break;
+            }
+            group = longer;
+            self.rest.next();
+        }
+        let _ = write!(self.out, r"(?:\{group})");
         Some(())
     }
 
@@ -89,8 +223,12 @@ impl Translator<'_> {
                 // Writing to a String cannot fail.
                 let _ = write!(self.out, r"(?:\r\n|[{VERTICAL}])");
             }
-            'Z' => {
-                let _ = write!(self.out, r"(?=(?:\r\n|[{LINE_ENDS}])?\z)");
+            'Z' if self.class_depth == 0 => {
+                if self.end_is_end {
+                    self.out.push_str(r"\z");
+                } else {
+                    self.before_last_line_end();
+                }
             }
             'Q' => self.quoted(),
             'E' => {}
@@ -102,12 +240,20 @@ impl Translator<'_> {
             }
             'e' => self.code(0x1b),
             'p' | 'P' => return self.property(letter == 'P'),
-            other => {
-                self.out.push('\\');
-                self.out.push(other);
-            }
+            '1'..='9' if self.class_depth == 0 => return self.back_reference(letter),
+            // Letters that mean something, and the same. Java has no others.
+            'A' | 'b' | 'B' | 'G' | 'k' | 'X' | 'z' if self.class_depth == 0 => self.same(letter),
+            'a' | 'f' | 'n' | 'r' | 't' | 'x' => self.same(letter),
+            letter if letter.is_ascii_alphanumeric() => return None,
+            // A sign, taken as it is.
+            sign => self.code(sign.into()),
         }
         Some(())
+    }
+
+    fn same(&mut self, letter: char) {
+        self.out.push('\\');
+        self.out.push(letter);
     }
 
     /// A class given by its inside.
@@ -197,7 +343,7 @@ impl Translator<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::compile;
+    use super::super::is_match;
 
     #[test]
     fn javas_patterns_mean_what_they_mean_in_java() {
@@ -218,6 +364,24 @@ mod tests {
             (r"^\Qa.b\E$", "axb", false),
             (r"\u20AC\x41\0101\x{41}", "\u{20ac}AAA", true),
             (r"\ud83d\ude00", "\u{1f600}", true),
+            (r"a$", "a\n", true),
+            (r"a$", "a\r\n", true),
+            (r"a$", "a\nb", false),
+            (r"(?m)a$", "a\nb", true),
+            (r"^[^$]$", "$", false),
+            (r"^a\z", "a\n", false),
+            (r"^\<a\>\-$", "<a>-", true),
+            (r"^(a)\12$", "aa2", true),
+            (r"^[]a]+$", "a]", true),
+            (r"^[^]a]+$", "b", true),
+            (r"^[].]$", "x", false),
+            (r"^[+--]$", ",", true),
+            (r"^[a~~b]$", "~", true),
+            (r"(?d)a.b", "a\rb", true),
+            (r"(?iu:A)b", "ab", true),
+            (r"(?U)a", "a", true),
+            (r"^a{2}b{1,}c{0,1}$", "aabb", true),
+            (r"^\{a\}$", "{a}", true),
             (r"a.b", "a\rb", false),
             (r"(?s)a.b", "a\rb", true),
             (r"a\Z", "a\n", true),
@@ -227,11 +391,14 @@ mod tests {
             (r"a++b", "aab", true),
             (r"(?<x>a)\k<x>", "aa", true),
         ] {
-            let regex = compile(pattern).unwrap_or_else(|| panic!("{pattern} compiles"));
-            assert_eq!(regex.is_match(text).unwrap(), found, "{pattern} in {text:?}");
+            assert_eq!(is_match(text, pattern), Some(found), "{pattern} in {text:?}");
         }
-        for bad in ["\\", r"\u12", r"\ud83d", "(", "[", r"\08"] {
-            assert!(compile(bad).is_none(), "{bad} is no pattern");
+        let bad = [
+            "\\", r"\u12", r"\ud83d", "(", "[", r"\08", "{", "a{", "a{,2}", "a{2", "a{3,1}", "*a", "a**", r"\K", r"\y",
+            "(?P<n>a)", "(?Q)", "(?", "[]", ")",
+        ];
+        for bad in bad {
+            assert_eq!(is_match("a", bad), None, "{bad} is no pattern");
         }
     }
 }

@@ -62,7 +62,11 @@ impl Zone {
     /// A tz database name in its own spelling, or `±HH[[:]mm[[:]ss]]`.
     pub(super) fn parse(id: &str) -> Option<Zone> {
         if id.starts_with(['+', '-']) {
-            return Zone::fixed(parse_offset(id)?);
+            // No offset at all is UTC, and called so.
+            return match parse_offset(id)? {
+                0 => Some(Zone::UTC),
+                offset_s => Zone::fixed(offset_s),
+            };
         }
         id.parse().ok().map(Zone::Named)
     }
