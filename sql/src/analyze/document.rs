@@ -13,7 +13,7 @@ use crate::suggest;
 use crate::topic::TopicFilter;
 
 use super::actions::{Reader, action};
-use super::file::Reading;
+use super::file::{Reading, check_length};
 use super::rule::finish;
 
 /// The rule of an AWS document, checked; or all that is wrong with it. A document without `ruleName` is called by the
@@ -33,7 +33,8 @@ pub fn read_document(file_stem: &str, text: &str) -> Reading {
     let json = read_json(text, &mut diagnostics);
     let mut reader = Reader { out: diagnostics };
     let rule = document(file_stem, &json, &mut reader);
-    let statements = rule.into_iter().map(|rule| (Statement::Rule(rule), json.span)).collect();
+    let statements: Vec<_> = rule.into_iter().map(|rule| (Statement::Rule(rule), json.span)).collect();
+    statements.iter().for_each(|(statement, span)| check_length(statement, *span, &mut reader.out));
     let mut reading = Reading { statements, diagnostics: reader.out };
     reading.sort();
     reading

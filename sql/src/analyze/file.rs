@@ -2,7 +2,7 @@
 
 use crate::ast::Span;
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::parse;
+use crate::parse::{self, MAX_DIAGNOSTICS, MAX_TEXT};
 use crate::rule::{ObjectKind, Statement};
 
 use super::rule;
@@ -31,9 +31,18 @@ impl Reading {
         }
     }
 
+    /// Puts the diagnostics in order, and keeps no more of them than anybody would read: errors before warnings.
     pub(super) fn sort(&mut self) {
         self.diagnostics.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.severity != Severity::Error));
         self.diagnostics.dedup();
+        let mut errors = self.diagnostics.iter().filter(|found| found.is_error()).count().min(MAX_DIAGNOSTICS);
+        let mut warnings = MAX_DIAGNOSTICS - errors;
+        self.diagnostics.retain(|found| {
+            let room = if found.is_error() { &mut errors } else { &mut warnings };
+            let kept = *room > 0;
+            *room = room.saturating_sub(1);
+            kept
+        });
     }
 }
 
@@ -64,9 +73,26 @@ pub fn read_file(text: &str) -> Reading {
         }
     }
     check_names(&statements, &mut diagnostics);
+    statements.iter().for_each(|(statement, span)| check_length(statement, *span, &mut diagnostics));
     let mut reading = Reading { statements, diagnostics };
     reading.sort();
     reading
+}
+
+/// What is kept of a statement is its canonical text, which may be longer than what was written (`a` is `a AS a`), and
+/// which has to be readable after a restart.
+pub(super) fn check_length(statement: &Statement, span: Span, out: &mut Vec<Diagnostic>) {
+    let text = match statement {
+        Statement::Table(table) => &table.text,
+        Statement::Sink(sink) => &sink.text,
+        Statement::Rule(rule) => &rule.text,
+        Statement::Drop { .. } => return,
+    };
+    if text.len() > MAX_TEXT {
+        let message = format!("the statement is longer than {MAX_TEXT} bytes when every name is written out");
+        let head = Span { start: span.start, end: span.end.min(span.start + "CREATE".len()) };
+        out.push(Diagnostic::error("too-long", head, message).help("split it into several"));
+    }
 }
 
 /// One name, one thing: tables and sinks share their names, because INTO does not tell them apart.

@@ -1,5 +1,7 @@
 //! The checks of one rule, and the last step of making it: taking a windowed rule apart.
 
+use std::collections::HashMap;
+
 use crate::ast::{Dialect, Expr, ExprKind, Items, Select, Span, Template, TemplatePart};
 use crate::diagnostic::Diagnostic;
 use crate::rule::{Rule, Target};
@@ -113,14 +115,14 @@ fn check_once(select: &Select, out: &mut Vec<Diagnostic>) {
 /// Two items of one name: the later one wins, which is seldom meant. (After `*` it is: `SELECT *, 'x' AS color`.)
 fn check_names(select: &Select, out: &mut Vec<Diagnostic>) {
     let Items::List(items) = &select.items else { return };
-    for (index, item) in items.iter().enumerate() {
+    let mut seen = HashMap::new();
+    for item in items {
         let Some(alias) = &item.alias else { continue };
-        let later = items.iter().skip(index + 1).find(|later| later.alias.as_ref() == Some(alias));
-        if let Some(later) = later {
+        if let Some(earlier) = seen.insert(alias, item.expr.span) {
             let message = format!("`{}` is selected twice; the later one wins", alias.join("."));
             let help = "name one of them with AS";
-            let diagnostic = Diagnostic::warning("duplicate-name", later.expr.span, message).help(help);
-            out.push(diagnostic.label(item.expr.span, "the earlier one"));
+            let diagnostic = Diagnostic::warning("duplicate-name", item.expr.span, message).help(help);
+            out.push(diagnostic.label(earlier, "the earlier one"));
         }
     }
 }

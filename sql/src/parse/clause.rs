@@ -12,6 +12,8 @@ use super::parser::{Failed, Parse, Parser};
 const MIN_WINDOW_US: u64 = 1_000;
 /// Stands for a window that is refused.
 const UNREADABLE: Window = Window::Tumble { width_us: 10_000_000 };
+/// The most expressions in GROUP BY besides the window.
+const MAX_GROUPS: usize = 32;
 /// The longest window: a year.
 const MAX_WINDOW_US: u64 = 366 * 86_400 * 1_000_000;
 
@@ -106,7 +108,13 @@ impl Parser<'_> {
                 let span = Span { start: start.start, end: self.last_end };
                 self.not_available(span, &format!("{name} windows are"), "use tumble(INTERVAL '10 seconds')");
             } else {
-                select.group_by.push(self.expr()?);
+                let key = self.expr()?;
+                if select.group_by.len() == MAX_GROUPS {
+                    let message = format!("more than {MAX_GROUPS} expressions to group by");
+                    self.report(Diagnostic::error("group-by", key.span, message));
+                    return Err(Failed);
+                }
+                select.group_by.push(key);
             }
             if !self.eat_sign(",") {
                 return Ok(());

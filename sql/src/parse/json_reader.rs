@@ -4,6 +4,8 @@
 //! After a trailing comma, a missing comma, a missing or superfluous bracket reading goes on with what was most likely
 //! meant, so that one slip is one message.
 
+use std::collections::HashMap;
+
 use crate::ast::Span;
 use crate::diagnostic::Diagnostic;
 
@@ -119,6 +121,7 @@ impl Reader<'_> {
 
     fn object(&mut self) -> Vec<Member> {
         let mut members: Vec<Member> = Vec::new();
+        let mut places: HashMap<String, Span> = HashMap::new();
         let mut comma = None;
         loop {
             self.blanks();
@@ -133,14 +136,15 @@ impl Reader<'_> {
                     if let Some(open) = self.open.last_mut() {
                         open.first_member.get_or_insert_with(|| member.name.clone());
                     }
-                    if let Some(earlier) = members.iter().find(|earlier| earlier.name == member.name) {
-                        let label = (earlier.name_span, "first here".to_owned());
+                    if let Some(earlier) = places.get(&member.name) {
+                        let label = (*earlier, "first here".to_owned());
                         let message = format!("`{}` stands twice", member.name);
                         self.error(member.name_span, message, Some("remove one of them".into()));
                         if let Some(last) = self.diagnostics.last_mut() {
                             last.labels.push(label);
                         }
                     }
+                    places.entry(member.name.clone()).or_insert(member.name_span);
                     members.push(member);
                 }
                 Some('{' | '[') if self.in_array() => {

@@ -34,6 +34,7 @@ pub(crate) use parser::Parser;
 pub use print::{print_expr, print_items, print_select, print_template};
 pub use print_statement::print_statement;
 pub use sink::{CREDENTIAL_WORDS, is_credential};
+pub(crate) use statement::MAX_VARIABLES;
 
 /// The longest text that is read, in bytes.
 pub const MAX_TEXT: usize = 1 << 20;

@@ -19,6 +19,9 @@ pub(super) struct Setting {
     pub value_span: Span,
 }
 
+/// The most options of one WITH list.
+const MAX_OPTIONS: usize = 200;
+
 /// Words in an option's name that make its value a credential.
 pub const CREDENTIAL_WORDS: [&str; 9] =
     ["password", "passphrase", "secret", "token", "credential", "credentials", "private_key", "api_key", "access_key"];
@@ -113,6 +116,10 @@ impl Parser<'_> {
             let start = self.peek().span.start;
             let value = self.option_value()?;
             let value_span = Span { start, end: self.last_end };
+            if settings.len() == MAX_OPTIONS {
+                self.report(Diagnostic::error("option", name_span, format!("more than {MAX_OPTIONS} options")));
+                return Err(Failed);
+            }
             if settings.iter().any(|setting| setting.name == name) {
                 self.report(Diagnostic::error("option", name_span, format!("the option {name} is given twice")));
             }

@@ -10,6 +10,10 @@ use super::parser::{Failed, Parse, Parser};
 
 /// The longest name of a variable.
 const MAX_VARIABLE: usize = 64;
+/// The most items of a SELECT list.
+const MAX_ITEMS: usize = 1000;
+/// The most variables; the evaluator has the same bound.
+pub(crate) const MAX_VARIABLES: usize = 32;
 
 impl Parser<'_> {
     /// `[SET …] SELECT …` with the clauses of the dialect.
@@ -113,6 +117,13 @@ impl Parser<'_> {
             let message = format!("a variable's name has at most {MAX_VARIABLE} characters");
             self.report(Diagnostic::error("variable", token.span, message));
         }
+        if self.variables.as_ref().is_some_and(|known| known.len() >= MAX_VARIABLES) {
+            let message = format!("more than {MAX_VARIABLES} variables");
+            let help = "put what belongs together into one object: SET @a = {'x': …, 'y': …} and @a.x";
+            self.report(Diagnostic::error("variable", token.span, message).help(help));
+            self.exhaust();
+            return Err(Failed);
+        }
         if self.variables.as_ref().is_some_and(|known| known.contains(&name)) {
             let message = format!("@{name} is set twice");
             let help = "a variable is set once: choose another name";
@@ -168,6 +179,14 @@ impl Parser<'_> {
             }
             height = height.max(self.height);
             if !self.eat_sign(",") {
+                break;
+            }
+            if items.len() >= MAX_ITEMS {
+                let span = self.peek().span;
+                let help = "select what belongs together as one object: {'x': …, 'y': …} AS a";
+                let message = format!("more than {MAX_ITEMS} items");
+                self.report(Diagnostic::error("too-long", span, message).help(help));
+                self.exhaust();
                 break;
             }
         }

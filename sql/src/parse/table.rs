@@ -10,6 +10,9 @@ use crate::suggest;
 use super::lexer::{Kind, Token};
 use super::parser::{Failed, Parse, Parser};
 
+/// The most columns that a table or sink declares.
+const MAX_COLUMNS: usize = 1000;
+
 /// The columns of a PRIMARY KEY with their places, and the place of it all.
 type Key = (Vec<(Arc<str>, Span)>, Span);
 
@@ -142,6 +145,12 @@ impl Parser<'_> {
 
     pub(super) fn column(&mut self, earlier: &[ColumnDef]) -> Parse<ColumnDef> {
         let (name, span) = self.name("a column, or PRIMARY KEY")?;
+        if earlier.len() == MAX_COLUMNS {
+            let message = format!("more than {MAX_COLUMNS} columns");
+            let help = "leave out what is seldom asked for: members without a column are kept all the same";
+            self.report(Diagnostic::error("column", span, message).help(help));
+            return Err(Failed);
+        }
         if earlier.iter().any(|column| column.name == name) {
             self.report(Diagnostic::error("column", span, format!("the column {name} is declared twice")));
         }

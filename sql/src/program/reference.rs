@@ -1,5 +1,6 @@
 //! A rule, message by message, through the scalar evaluator: what the rows must be.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::paths::{exprs, visit_paths};
@@ -40,10 +41,11 @@ impl Reference {
     /// Looks at a rule.
     pub fn new(rule: Arc<Rule>) -> Self {
         let mut found: Vec<Vec<Arc<str>>> = Vec::new();
+        let mut known = HashSet::new();
         let all = exprs(&rule);
         for expr in &all {
             visit_paths(expr, &mut |path| {
-                if !found.contains(&path) {
+                if known.insert(path.clone()) {
                     found.push(path);
                 }
             });

@@ -1,5 +1,6 @@
 //! The paths that rules name, as a tree of member names.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::scan::Tape;
@@ -10,6 +11,7 @@ use crate::shape::Assignment;
 pub(crate) struct Paths {
     nodes: Vec<PathNode>,
     all: Vec<Vec<Arc<str>>>,
+    numbers: HashMap<Vec<Arc<str>>, u16, ahash::RandomState>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -22,16 +24,17 @@ struct PathNode {
 
 impl Paths {
     pub(crate) fn new() -> Self {
-        Self { nodes: vec![PathNode::default()], all: Vec::new() }
+        Self { nodes: vec![PathNode::default()], all: Vec::new(), numbers: HashMap::default() }
     }
 
     /// The number of a path, new or known. `None` when there are too many.
     pub(crate) fn add(&mut self, path: &[Arc<str>]) -> Option<u16> {
-        if let Some(known) = self.all.iter().position(|known| known == path) {
-            return u16::try_from(known).ok();
+        if let Some(known) = self.numbers.get(path) {
+            return Some(*known);
         }
         let slot = u16::try_from(self.all.len()).ok().filter(|&slot| slot < u16::MAX / 2)?;
         self.all.push(path.to_vec());
+        self.numbers.insert(path.to_vec(), slot);
         let mut at = 0;
         for name in path {
             at = self.child_or_new(at, name);
