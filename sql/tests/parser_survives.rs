@@ -3,17 +3,17 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may panic")]
 
+mod reading;
+
 use std::sync::Arc;
 
-use hedgerow_sql::analyze::{Reading, parse_document, read, read_document, read_file, reads};
-use hedgerow_sql::ast::{BinaryOp, CastType, Dialect, Expr, ExprKind, Item, Items, Span, Subquery, UnaryOp};
-use hedgerow_sql::diagnostic::{Diagnostic, Style, render};
-use hedgerow_sql::parse::{
-    parse_expr, parse_statement, parse_template, print_expr, print_select, print_statement, print_template,
-};
-use hedgerow_sql::rule::Statement;
+use hedgerow_sql::analyze::{parse_document, read_file};
+use hedgerow_sql::ast::{BinaryOp, CastType, Dialect, Expr, ExprKind, Item, Items, Select, Span, Subquery, UnaryOp};
+use hedgerow_sql::diagnostic::{Style, render};
+use hedgerow_sql::parse::{parse_expr, parse_statement, print_expr, print_select};
 use hedgerow_sql::value::Value;
 use proptest::prelude::*;
+use reading::everything;
 
 const NATIVE: &str = r#"
 CREATE TABLE sensor_data (sensor_id VARCHAR, ts BIGINT, "odd name" DECIMAL(10, 2), PRIMARY KEY (sensor_id, ts))
@@ -148,60 +148,6 @@ const VOCABULARY: &[&str] = &[
     "TRUE",
 ];
 
-fn well_formed(diagnostics: &[Diagnostic], text: &str) {
-    for diagnostic in diagnostics {
-        let spans = std::iter::once(diagnostic.span).chain(diagnostic.labels.iter().map(|(span, _)| *span));
-        for span in spans {
-            assert!(span.start <= span.end && span.end <= text.len(), "{diagnostic:?} in {text:?}");
-            assert!(text.is_char_boundary(span.start) && text.is_char_boundary(span.end), "{diagnostic:?} in {text:?}");
-        }
-        assert!(!diagnostic.message.is_empty());
-    }
-    let drawn = render(diagnostics, "f", text, Style::Plain);
-    assert_eq!(drawn.is_empty(), diagnostics.is_empty());
-}
-
-fn check(reading: &Reading, text: &str) {
-    well_formed(&reading.diagnostics, text);
-    if !reading.is_sound() {
-        return;
-    }
-    for (statement, span) in &reading.statements {
-        assert!(span.end <= text.len());
-        let canonical = match statement {
-            Statement::Rule(rule) => {
-                reads(rule);
-                rule.text.to_string()
-            }
-            other => print_statement(other),
-        };
-        let file = if canonical.starts_with('{') { "x.json" } else { "x.sql" };
-        let again = read(file, &canonical).into_result();
-        assert_eq!(again.as_deref(), Ok(std::slice::from_ref(statement)), "{canonical}");
-    }
-}
-
-fn everything(text: &str) {
-    check(&read_file(text), text);
-    check(&read_document("stem", text), text);
-    for dialect in [Dialect::Aws2015, Dialect::Aws2016, Dialect::Native] {
-        match parse_statement(text, dialect) {
-            Ok(select) => {
-                let printed = print_select(&select, dialect);
-                assert_eq!(parse_statement(&printed, dialect), Ok(select), "{printed}");
-            }
-            Err(diagnostics) => well_formed(&diagnostics, text),
-        }
-        match parse_template(text, dialect) {
-            Ok(template) => {
-                let printed = print_template(&template, dialect);
-                assert_eq!(parse_template(&printed, dialect), Ok(template), "{printed}");
-            }
-            Err(diagnostics) => well_formed(&diagnostics, text),
-        }
-    }
-}
-
 /// The text with pieces removed, doubled, moved or replaced.
 fn mutated(text: &'static str) -> impl Strategy<Value = String> {
     let edit = (0..text.len(), 0..12_usize, 0..5_u8, prop::sample::select(VOCABULARY));
@@ -284,6 +230,48 @@ proptest! {
         let printed = print_expr(&expr, dialect);
         prop_assert_eq!(parse_expr(&printed, dialect), Ok(expr), "{}", printed);
     }
+
+    #[test]
+    fn printed_statements_read_as_the_same_tree((dialect, select) in dialect_and_statement()) {
+        let printed = print_select(&select, dialect);
+        prop_assert_eq!(parse_statement(&printed, dialect), Ok(select), "{}", printed);
+    }
+}
+
+/// The same for whole statements.
+fn dialect_and_statement() -> impl Strategy<Value = (Dialect, Select)> {
+    let of = |dialect| statement(dialect).prop_map(move |select| (dialect, select));
+    prop_oneof![of(Dialect::Aws2016), of(Dialect::Native)]
+}
+
+fn statement(dialect: Dialect) -> impl Strategy<Value = Select> {
+    let star = || Item { expr: of(ExprKind::Star), alias: None };
+    let item = (expr(dialect), prop::collection::vec(name(dialect), 1..3))
+        .prop_map(|(expr, alias)| Item { expr, alias: Some(alias) });
+    let items = prop_oneof![
+        expr(dialect).prop_map(Items::Value),
+        Just(Items::Value(of(ExprKind::Star))),
+        (any::<bool>(), prop::collection::vec(item, 1..4)).prop_map(move |(with_star, mut items)| {
+            if with_star {
+                items.insert(0, star());
+            }
+            Items::List(items)
+        }),
+    ];
+    let first = prop::sample::select(vec![Value::Int(1), Value::Null, Value::text("it's")]);
+    let filter = prop::sample::select(vec!["a/b", "+/#", "it's/+", "$aws/things/+/shadow/update", "é/x y"]);
+    (first, prop::option::of(expr(dialect)), items, filter, prop::option::of(expr(dialect))).prop_map(
+        move |(first, second, items, from, condition)| {
+            let mut select = parse_statement("SELECT a FROM 'x'", dialect).unwrap();
+            // Expressions may use the first variable.
+            select.set.push((Arc::from("v_1"), of(ExprKind::Literal(first))));
+            select.set.extend(second.map(|expr| (Arc::from("v_2"), expr)));
+            select.items = items;
+            select.from = Some((Arc::from(from), Span::default()));
+            select.filter = condition;
+            select
+        },
+    )
 }
 
 fn dialect_and_expr() -> impl Strategy<Value = (Dialect, Expr)> {
