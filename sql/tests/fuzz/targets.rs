@@ -151,8 +151,8 @@ fn seen(all: &[RuleRows], message: u32) -> Vec<Seen> {
         for row in (0..part.rows.messages.len()).filter(|row| part.rows.messages[*row] == message) {
             let text = part.rows.json(row);
             assert!(text.len() <= MAX_ROW + (16 << 20), "a row of {} bytes", text.len());
-            let value = json::parse(&text, Dialect::Aws2015).map(|value| sorted(&value)).map_err(|_| text);
-            let templates = part.rows.templates.iter().map(|texts| texts[row].clone()).collect();
+            let value = json::parse(&text, Dialect::Aws2015).map(|value| sorted(&value)).map_err(|_| text.into_owned());
+            let templates = part.rows.templates.iter().map(|texts| texts.get(row).map(str::to_owned)).collect();
             seen.push((value, templates));
         }
     }
