@@ -76,7 +76,12 @@ impl Parser<'_> {
 
     fn clause_expr(&mut self, clause: &str) -> Parse<Expr> {
         let token = self.peek();
-        if matches!(token.kind, Kind::End | Kind::Sign(";")) || self.begins_clause(token) {
+        // AWS has no clauses but these: there, `group` is a member like any other.
+        let begins = match self.dialect {
+            Dialect::Native => self.begins_clause(token),
+            _ => self.is_word(token, "FROM") || self.is_word(token, "WHERE") || self.at_words("GROUP", "BY"),
+        };
+        if matches!(token.kind, Kind::End | Kind::Sign(";")) || begins {
             self.unexpected(&format!("a condition after {clause}"));
             return Err(Failed);
         }
