@@ -173,7 +173,7 @@ impl<'f, 'a> Frame<'f, 'a> {
     fn call(&self, function: &str, args: &[Expr]) -> Value {
         let Some(function) = functions::lookup(function) else { return Value::Undefined };
         if let Some(lazy) = function.lazy() {
-            return if function.takes(args.len()) { lazy(args, self) } else { Value::Undefined };
+            return if function.takes(args.len()) { self.scope.made(lazy(args, self)) } else { Value::Undefined };
         }
         let args: Vec<Value> = args.iter().map(|arg| self.evaluate(arg)).collect();
         let compiled = function.pattern(&args).is_none_or(|pattern| self.scope.charge_pattern(pattern));

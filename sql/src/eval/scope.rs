@@ -213,6 +213,8 @@ impl<'a> Scope<'a> {
                 true
             }
             None => {
+                // Nothing more is looked at, not even what it would cost.
+                self.steps.set(0);
                 self.fail(Failure::Work);
                 false
             }

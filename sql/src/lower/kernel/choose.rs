@@ -8,7 +8,7 @@ use datafusion_common::Result;
 use datafusion_expr::ColumnarValue;
 
 use super::text::{BooleanReader, TextReader};
-use super::{Kernel, NumberBuilder, NumberReader, number_type, wrong_type};
+use super::{Kernel, NumberBuilder, NumberReader, append, number_type, wrong_type};
 
 /// Conditions and values by turns, then the value without a condition: the first value whose condition is true.
 #[derive(Debug)]
@@ -38,7 +38,9 @@ impl Kernel for Choose {
                     return wrong_type(self);
                 };
                 let mut results = StringBuilder::with_capacity(rows, rows * 8);
-                (0..rows).for_each(|row| results.append_option(values.get(first(row)).and_then(|v| v.get(row))));
+                for row in 0..rows {
+                    append(&mut results, values.get(first(row)).and_then(|v| v.get(row)))?;
+                }
                 Ok(Arc::new(results.finish()))
             }
             DataType::Boolean => {

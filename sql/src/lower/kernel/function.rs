@@ -8,7 +8,7 @@ use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::ColumnarValue;
 
 use super::text::{BooleanReader, TextReader};
-use super::{Kernel, NumberBuilder, NumberReader, number_type, wrong_type};
+use super::{Kernel, NumberBuilder, NumberReader, append, number_type, wrong_type};
 use crate::lower::calls::{Args, Body, Call, MAX_ARGS, Param, Returns};
 use crate::value::{MAX_TEXT, Value};
 
@@ -34,7 +34,7 @@ impl Kernel for Function {
             let Some(args) = args.iter().map(ValueReader::new).collect::<Option<Vec<_>>>() else {
                 return wrong_type(self);
             };
-            return Ok(with_values(function, returns, &args, rows));
+            return with_values(function, returns, &args, rows);
         }
         let params = self.0.params.iter().zip(args);
         let Some(args) = params.map(|(param, arg)| ArgReader::new(*param, arg)).collect::<Option<Vec<_>>>() else {
@@ -43,7 +43,9 @@ impl Kernel for Function {
         Ok(match self.0.body {
             Body::Part(function) => {
                 let mut results = StringBuilder::with_capacity(rows, rows * 8);
-                (0..rows).for_each(|row| results.append_option(read(&args, row).and_then(|args| function(&args))));
+                for row in 0..rows {
+                    append(&mut results, read(&args, row).and_then(|args| function(&args)))?;
+                }
                 Arc::new(results.finish())
             }
             Body::Text(function) => {
@@ -52,7 +54,7 @@ impl Kernel for Function {
                 for row in 0..rows {
                     text.clear();
                     let done = read(&args, row).and_then(|args| function(&args, &mut text));
-                    results.append_option(done.filter(|()| text.len() <= MAX_TEXT).map(|()| text.as_str()));
+                    append(&mut results, done.filter(|()| text.len() <= MAX_TEXT).map(|()| text.as_str()))?;
                 }
                 Arc::new(results.finish())
             }
@@ -143,18 +145,23 @@ impl<'a> ValueReader<'a> {
     }
 }
 
-fn with_values(function: fn(&[Value]) -> Value, returns: Returns, args: &[ValueReader<'_>], rows: usize) -> ArrayRef {
+fn with_values(
+    function: fn(&[Value]) -> Value,
+    returns: Returns,
+    args: &[ValueReader<'_>],
+    rows: usize,
+) -> Result<ArrayRef> {
     let mut values: [Value; MAX_ARGS] = Default::default();
     let mut call = |row: usize| {
         values.iter_mut().zip(args).for_each(|(value, arg)| *value = arg.get(row));
         function(values.get(..args.len()).unwrap_or_default())
     };
-    match returns {
+    Ok(match returns {
         Returns::Text => {
             let mut results = StringBuilder::with_capacity(rows, rows * 8);
             for row in 0..rows {
                 match call(row) {
-                    Value::String(text) => results.append_value(text),
+                    Value::String(text) => append(&mut results, Some(&text))?,
                     _ => results.append_null(),
                 }
             }
@@ -165,5 +172,5 @@ fn with_values(function: fn(&[Value]) -> Value, returns: Returns, args: &[ValueR
             (0..rows).for_each(|row| results.push(&call(row)));
             results.finish()
         }
-    }
+    })
 }

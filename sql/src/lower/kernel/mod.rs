@@ -3,7 +3,8 @@
 //!
 //! A kernel goes over its argument arrays row by row with the scalar evaluator's own code, and without making a value
 //! on the heap for each row. An argument that is the same in every row is read once. No kernel fails because of a
-//! value: what makes no sense is null.
+//! value: what makes no sense is null. Only a column of texts that would outgrow its offsets is an error; then the batch
+//! is evaluated row by row.
 
 mod choose;
 mod function;
@@ -15,7 +16,7 @@ use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, StringBuilder};
 use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::{Result, ScalarValue};
@@ -112,6 +113,25 @@ impl PhysicalExpr for Map {
     fn fmt_sql(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
+}
+
+/// Bytes of a column of texts. Its offsets end at 2 GiB, and arrow panics there.
+const MAX_COLUMN: usize = 1 << 30;
+
+/// Whether so many bytes fit into a column that is being made. Where they do not, the batch has to be evaluated row by
+/// row.
+fn has_room(column: &StringBuilder, bytes: usize) -> Result<()> {
+    if column.values_slice().len() + bytes > MAX_COLUMN {
+        return datafusion_common::exec_err!("a column of texts is longer than {MAX_COLUMN} bytes");
+    }
+    Ok(())
+}
+
+/// Appends a text to a column that is being made.
+fn append(column: &mut StringBuilder, text: Option<&str>) -> Result<()> {
+    has_room(column, text.map_or(0, str::len))?;
+    column.append_option(text);
+    Ok(())
 }
 
 /// An argument of the wrong type: a mistake in lowering, not of a value.

@@ -8,7 +8,7 @@ use arrow::datatypes::DataType;
 use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::ColumnarValue;
 
-use super::{Kernel, wrong_type};
+use super::{Kernel, has_room, wrong_type};
 use crate::eval::Pattern;
 use crate::value::{MAX_TEXT, truth_text};
 
@@ -82,10 +82,11 @@ impl Kernel for Join {
         let mut results = StringBuilder::with_capacity(rows, rows * 16);
         for row in 0..rows {
             let length = parts.iter().try_fold(0, |length, part| Some(length + part.get(row)?.len()));
-            if length.is_none_or(|length| length > MAX_TEXT) {
+            let Some(length) = length.filter(|length| *length <= MAX_TEXT) else {
                 results.append_null();
                 continue;
-            }
+            };
+            has_room(&results, length)?;
             for part in parts.iter().filter_map(|part| part.get(row)) {
                 // Writing to a builder cannot fail; what is written belongs to the next value.
                 let _ = results.write_str(part);
