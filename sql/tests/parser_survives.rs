@@ -22,7 +22,7 @@ CREATE SINK farm_lake (t DOUBLE) WITH (connector = 'lake', path = 's3://farm/x',
 CREATE RULE store WITH (enabled = TRUE) AS SET @a = x.y['z'], @b = @a + 1
   SELECT *, topic(3) AS sensor_id, timestamp() AS ts, @b AS b.c, (SELECT VALUE v FROM list AS e WHERE e.v > 1) AS l,
     CASE WHEN a LIKE 'x%' THEN -1.50 ELSE {'k': [1, NULL, TRUE]} END AS c, cast("odd name" AS Int) AS i
-  FROM 'macdonald/sensors/+' WHERE NOT (a IS NULL OR b NOT IN (1, 2)) AND c BETWEEN 1 AND 2 || 3
+  FROM 'macdonald/sensors/+' WHERE NOT (a IS NULL OR b NOT IN (1, 2)) AND d BETWEEN 1 AND 2 || 3
   INTO sensor_data, farm_lake, TOPIC 'alerts/${topic(3)}/${get({''a'': ''}''}, ''a'')}' QOS 1 RETAIN ON ERROR INTO dead_letters;
 CREATE RULE mean AS SELECT topic(3) AS s, avg(t) / count(*) AS m, window_start FROM 'a/b/#'
   GROUP BY s, tumble(INTERVAL '10 seconds') HAVING m > 1 INTO TOPIC 'm/${s}';

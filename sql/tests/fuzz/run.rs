@@ -20,14 +20,14 @@ pub struct Bounds {
 
 impl Bounds {
     /// For a development build.
-    pub const USUAL: Bounds = Bounds { time: Duration::from_secs(12), memory: 384 << 20 };
+    pub const USUAL: Bounds = Bounds { time: Duration::from_secs(30), memory: 384 << 20 };
     /// On top of them, for each byte of the input.
     const NANOS_PER_BYTE: u64 = 4_000;
     const MEMORY_PER_BYTE: usize = 256;
 }
 
 /// After so long on the clock it is taken to hang. Other processes may have most of the machine.
-const HANGS: Duration = Duration::from_secs(180);
+const HANGS: Duration = Duration::from_secs(300);
 /// The name of the thread that runs inputs.
 const THREAD: &str = "fuzz-input";
 /// The stack of the server's workers.
