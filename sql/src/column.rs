@@ -9,7 +9,11 @@ use arrow::buffer::BooleanBuffer;
 use crate::ast::Dialect;
 use crate::decimal::Decimal;
 use crate::json;
-use crate::value::{MAX_TEXT, Value};
+use crate::value::Value;
+
+/// The longest JSON of one value, in bytes. Values of payloads stay below it (as far as packets go: a number such as 1e33
+/// is written longer than it is read); it is there for values that share their parts.
+const MAX_JSON: usize = 64 << 20;
 
 /// The precision of all number columns.
 pub const NUMBER_PRECISION: u8 = 38;
@@ -208,11 +212,11 @@ pub(crate) fn push_number(number: &Value, out: &mut String) {
     };
 }
 
-/// Appends a value as compact JSON; false for Undefined and for what is longer than a text may be.
+/// Appends a value as compact JSON; false for Undefined and for what is longer than [`MAX_JSON`].
 pub(crate) fn write_value(value: &Value, out: &mut String) -> bool {
     let text = match value {
         Value::Undefined => None,
-        value => json::to_text(value, MAX_TEXT),
+        value => json::to_text(value, MAX_JSON),
     };
     text.inspect(|text| out.push_str(text)).is_some()
 }

@@ -120,7 +120,8 @@ pub(super) fn select_list(items: &[Item], frame: &Frame<'_, '_>) -> Object {
             Some(path) => insert(&mut object, path, frame.evaluate(&item.expr)),
             None => {
                 if let Value::Object(members) = frame.star()
-                    && frame.scope.charge(members.len() as u64)
+                    // A member takes about as much memory as four nodes.
+                    && frame.scope.charge(4 * members.len() as u64)
                 {
                     for (name, value) in members.iter() {
                         object.insert(Arc::clone(name), value.clone());
