@@ -92,7 +92,9 @@ proptest::proptest! {
         if let (Ok(value), Ok(reference)) = (result, reference) {
             proptest::prop_assert_eq!(ours(&value), theirs(&reference), "{}", text);
             let written = to_text(&value, usize::MAX).unwrap();
-            proptest::prop_assert_eq!(read(&written), Ok(value), "{}", text);
+            // 0.51e2 is a decimal, and written as 51.
+            let again = read(&written).map(|value| ours(&value));
+            proptest::prop_assert_eq!(again, Ok(ours(&value)), "{}", text);
         }
     }
 }
