@@ -43,7 +43,7 @@ impl World {
             journal: Arc::default(),
             next_batch: 0,
             durability,
-            compress: seed % 4 == 0,
+            compress: seed.is_multiple_of(4),
         }
     }
 
