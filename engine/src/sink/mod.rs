@@ -8,6 +8,8 @@
 
 pub mod derived;
 pub mod lake;
+pub mod outbox;
+pub mod outbox_row;
 pub mod registry;
 pub mod table;
 mod table_row;

@@ -4,17 +4,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hedgerow_sql::ast::Dialect;
 use hedgerow_sql::message::Message;
+use hedgerow_sql::parse::parse_template;
 use hedgerow_sql::program::Program;
 use hedgerow_sql::rule::Statement;
 use hedgerow_storage::clock::SystemClock;
 use hedgerow_storage::disk::SystemDisk;
 use hedgerow_storage::lake::{Lake, LakeConfig};
 use hedgerow_storage::log::{Epoch, Log, LogConfig, RecordKind};
-use hedgerow_storage::table::{KeyBounds, TableSpec, Tables, TablesConfig};
+use hedgerow_storage::outbox::{DeadLimits, Outbox, Overflow, Queue, QueueLimits, Waiting};
+use hedgerow_storage::table::{KeyBounds, Store, StoreConfig, TableSpec, Tables, TablesConfig};
 
 use super::derived::DerivedSink;
 use super::lake::LakeSink;
+use super::outbox::{Drain, OutboxConfig, OutboxSink};
+use super::outbox_row::{Escape, Parameter};
 use super::table::TableSink;
 use super::{Delivery, Outcome, Sink};
 use crate::errors::Errors;
@@ -24,6 +29,8 @@ use crate::rows::{ActiveRule, Destination, Origins, RowBatch};
 const RULES: &str = "
     CREATE TABLE place (id VARCHAR, PRIMARY KEY (id));
     CREATE RULE into_table AS SELECT id, n FROM 'a/+' INTO place;
+    CREATE SINK hook WITH (connector = 'webhook', url = 'https://example.com/');
+    CREATE RULE into_hook AS SELECT id, n FROM 'a/+' INTO hook;
     CREATE RULE into_topic AS SELECT id, n FROM 'a/+' INTO TOPIC 'b/${id}' QOS 1;";
 
 /// A sink that can be opened again on what it left behind, and counted.
@@ -43,6 +50,7 @@ fn active(name: &str) -> Arc<ActiveRule> {
             Statement::Rule(rule) if &*rule.name == name => {
                 let destination = match (name, table) {
                     ("into_table", Some(table)) => Destination::Table(table),
+                    ("into_hook", _) => Destination::Sink("hook".into()),
                     _ => Destination::Derived,
                 };
                 let stats = Arc::new(RuleStats::default());
@@ -257,4 +265,95 @@ impl Subject for LakeSubject {
 fn the_lake_conforms() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     conforms(&LakeSubject { folder: tempfile::tempdir().unwrap(), runtime });
+}
+
+/// The outbox is the destination here: nobody drains it.
+struct OutboxSubject(tempfile::TempDir);
+
+struct NoDrain;
+
+impl Drain for NoDrain {
+    fn wake(&self) {}
+    fn problem(&self) -> Option<String> {
+        None
+    }
+    fn stop(&self, _: Duration) {}
+}
+
+impl OutboxSubject {
+    fn queue(&self) -> Queue {
+        let store = Store::open(self.0.path(), StoreConfig::default()).unwrap();
+        Outbox::open(&store, DeadLimits::default()).unwrap().queue("hook")
+    }
+
+    fn sink(&self, limits: QueueLimits) -> OutboxSink {
+        let parameter = Parameter::new("url", &parse_template("/x/${id}", Dialect::Native).unwrap(), Escape::Url);
+        let config = OutboxConfig {
+            queue: self.queue(),
+            limits,
+            parameters: vec![parameter],
+            sync_interval: Duration::from_millis(10),
+            now_ms: Arc::new(|| 1_000),
+        };
+        OutboxSink::open(config, Arc::new(NoDrain)).unwrap()
+    }
+}
+
+impl Subject for OutboxSubject {
+    fn rule(&self) -> &'static str {
+        "into_hook"
+    }
+
+    fn open(&self) -> Box<dyn Sink> {
+        Box::new(self.sink(QueueLimits { max_bytes: 1 << 20, overflow: Overflow::Block }))
+    }
+
+    fn ids(&self) -> Vec<String> {
+        let waiting = self.queue().read(None, 1_000, 1 << 20).unwrap();
+        let id = |waiting: &Waiting| {
+            let epoch = waiting.entry.position.epoch;
+            assert_eq!(waiting.entry.id, format!("{epoch}-{epoch}-into_hook-0"));
+            waiting.entry.parameter("url").unwrap().trim_start_matches("/x/").to_owned()
+        };
+        waiting.iter().map(id).collect()
+    }
+}
+
+#[test]
+fn the_outbox_conforms() {
+    conforms(&OutboxSubject(tempfile::tempdir().unwrap()));
+}
+
+#[test]
+fn an_entry_that_waits_holds_the_committed_mark_and_not_the_taken_one() {
+    let subject = OutboxSubject(tempfile::tempdir().unwrap());
+    let rule = active("into_hook");
+    let mut sink = subject.sink(QueueLimits { max_bytes: 1 << 20, overflow: Overflow::Block });
+    accept(&mut sink, &delivery(&rule, 5, 7));
+    taken(&mut sink, 7);
+    assert_eq!(sink.marks().committed, Epoch(4));
+    let queue = sink.queue().clone();
+    let waiting = queue.read(None, 10, 1 << 20).unwrap();
+    queue.confirm(&[waiting[0].key.clone(), waiting[2].key.clone()]).unwrap();
+    assert_eq!(sink.marks().committed, Epoch(5), "6 still waits");
+    queue.confirm(&[waiting[1].key.clone()]).unwrap();
+    assert_eq!(sink.marks().committed, Epoch(7));
+    sink.close(Duration::from_secs(1));
+}
+
+/// What a full queue does not take is not lost by closing: it is above the mark.
+#[test]
+fn a_full_queue_holds_up_and_closes_without_moving_the_mark() {
+    let subject = OutboxSubject(tempfile::tempdir().unwrap());
+    let rule = active("into_hook");
+    let mut sink = subject.sink(QueueLimits { max_bytes: 1, overflow: Overflow::Block });
+    accept(&mut sink, &delivery(&rule, 1, 2));
+    taken(&mut sink, 2);
+    accept(&mut sink, &delivery(&rule, 3, 4));
+    accept(&mut sink, &Delivery { up_to: Epoch(9), batches: Vec::new() });
+    assert_eq!(sink.marks().taken, Epoch(2));
+    sink.close(Duration::from_secs(1));
+    drop(sink);
+    let queue = subject.queue();
+    assert_eq!((queue.len(), queue.mark()), (2, Some(2)));
 }
