@@ -5,6 +5,7 @@
 mod bench;
 mod client;
 mod config;
+mod dead_letters;
 mod demo;
 mod log;
 mod query;
@@ -65,6 +66,9 @@ enum Command {
     Rule(rule::Rule),
     /// Ask a question in SQL
     Query(query::Query),
+    /// Look at rows that were not delivered, send them again, or drop them
+    #[command(subcommand)]
+    DeadLetters(dead_letters::DeadLetters),
     /// Look into the ingest log
     #[command(subcommand)]
     Log(log::Log),
@@ -84,6 +88,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Sub(subscribe) => subscribe.run(&common),
         Command::Rule(rule) => rule.run(&common),
         Command::Query(query) => query.run(&common),
+        Command::DeadLetters(letters) => letters.run(&common),
         Command::Log(log) => log.run(&common),
         Command::Bench(bench) => bench.run(&common),
         Command::Config(config) => config.run(&common),

@@ -35,6 +35,11 @@ enum Format {
 }
 
 impl Query {
+    /// This question, answered for people.
+    pub fn of(sql: String) -> Self {
+        Self { sql, format: Format::Table, json: false }
+    }
+
     /// Asks and prints.
     pub fn run(&self, common: &Common) -> anyhow::Result<ExitCode> {
         let mut sql = self.sql.clone();

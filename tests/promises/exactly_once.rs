@@ -20,15 +20,15 @@ const POINTS: [(&str, u64); 7] = [
 ];
 const SIGABRT: i32 = 6;
 
-fn setting(name: &str, default: u64) -> u64 {
+pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
 /// Numbers that follow from the seed (xorshift64).
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64;
         let seed = setting("HEDGEROW_TEST_SEED", now).max(1);
         println!("HEDGEROW_TEST_SEED={seed}");
@@ -36,7 +36,7 @@ impl Dice {
     }
 
     /// From 1 to `most`.
-    fn roll(&mut self, most: u64) -> u64 {
+    pub fn roll(&mut self, most: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -44,12 +44,12 @@ impl Dice {
     }
 }
 
-fn publishers(home: &Home) -> Vec<Publisher> {
+pub fn publishers(home: &Home) -> Vec<Publisher> {
     let at_least_once = ["a", "b", "c"].map(|client| Publisher::at_least_once(client, home.port));
     at_least_once.into_iter().chain([Publisher::exactly_once("once", home.port)]).collect()
 }
 
-async fn finish(publishers: Vec<Publisher>) -> Vec<Sent> {
+pub async fn finish(publishers: Vec<Publisher>) -> Vec<Sent> {
     let mut sent = Vec::new();
     for publisher in publishers {
         sent.push(publisher.finish().await);
@@ -65,7 +65,7 @@ async fn some_rows(server: &Server) {
 }
 
 /// Runs the server until it dies of this point.
-fn die_at(home: &Home, point: &str, passes: u64) {
+pub fn die_at(home: &Home, point: &str, passes: u64) {
     match home.start_with(&[("HEDGEROW_FAULT", format!("{point}:{passes}"))]) {
         Ok(mut server) => assert_eq!(server.wait_for_end(SOON), Some(SIGABRT), "nobody passed {point}"),
         Err(status) => {

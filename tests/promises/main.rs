@@ -11,10 +11,12 @@
 
 mod absence;
 mod crash;
+mod delivered;
 mod exactly_once;
 mod full_disk;
 mod mqtt;
 mod publisher;
+mod receiver;
 mod replay;
 mod rules;
 mod server;

@@ -140,6 +140,12 @@ pub struct LakeDefaults {
 pub struct OutsideConfig {
     pub allow_private: Vec<AllowPrivate>,
     pub connect_timeout: Span,
+    pub timeout: Span,
+    pub retry_for: Span,
+    pub max_backoff: Span,
+    pub max_backlog: ByteSize,
+    pub max_dead_letters: ByteSize,
+    pub dead_letter_age: Span,
 }
 
 /// `[query]`
@@ -263,7 +269,14 @@ impl Config {
         );
         require(!self.rules.watch_interval.0.is_zero(), "rules.watch_interval", "must be more than nothing");
         require(self.lake.roll_rows > 0, "lake.roll_rows", "must be at least 1");
-        require(!self.outside.connect_timeout.0.is_zero(), "outside.connect_timeout", "must be more than nothing");
+        let outside = [
+            ("outside.connect_timeout", self.outside.connect_timeout),
+            ("outside.timeout", self.outside.timeout),
+            ("outside.max_backoff", self.outside.max_backoff),
+        ];
+        for (key, span) in outside {
+            require(!span.0.is_zero(), key, "must be more than nothing");
+        }
         require(!self.query.timeout.0.is_zero(), "query.timeout", "must be more than nothing");
         require(self.query.memory.0 >= 16 << 20, "query.memory", "must be at least 16MiB");
         require(self.query.max_rows > 0, "query.max_rows", "must be at least 1");

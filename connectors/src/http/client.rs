@@ -7,6 +7,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::dead_letters::{LetterReport, Which};
 use super::health::HealthReport;
 use super::rules::{ApplyReport, ApplyRequest, CheckReport, CheckRequest, Finding, RuleList};
 use super::{ErrorBody, Token};
@@ -142,6 +143,16 @@ impl Client {
     /// Drops a rule.
     pub async fn rules_drop(&self, name: &str) -> Result<ApplyReport, ClientError> {
         self.json(self.request(Method::DELETE, &format!("/rules/{}", segment(name)))).await
+    }
+
+    /// Sends dead letters again.
+    pub async fn dead_letters_replay(&self, which: &Which) -> Result<LetterReport, ClientError> {
+        self.json(self.request(Method::POST, "/dead-letters/replay").json(which)).await
+    }
+
+    /// Removes dead letters.
+    pub async fn dead_letters_drop(&self, which: &Which) -> Result<LetterReport, ClientError> {
+        self.json(self.request(Method::POST, "/dead-letters/drop").json(which)).await
     }
 
     /// How the server is.

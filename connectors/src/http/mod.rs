@@ -9,6 +9,7 @@
 //! | `sql`, `encode` | `POST /sql`, and rows as JSON, CSV or Arrow |
 //! | `tables` | one row of a key-value table |
 //! | `rules` | rule files and rules: the trait the server implements, and what goes over the wire |
+//! | `dead_letters` | rows that were not delivered: again, or away |
 //! | `metrics`, `health` | how the server is |
 //! | `error` | the one form of every error |
 //! | `client` | the same API from the other side |
@@ -17,6 +18,7 @@
 //! reach the API through a name of its own; no CORS headers are ever sent. Must not know: MQTT, operators, files of rules.
 
 pub mod client;
+pub mod dead_letters;
 pub mod encode;
 mod error;
 mod guard;
@@ -50,6 +52,8 @@ pub struct Api {
     pub tables: Arc<dyn TableReader>,
     /// `/rules`.
     pub rules: Arc<dyn rules::RuleControl>,
+    /// `/dead-letters`.
+    pub letters: Arc<dyn dead_letters::LetterControl>,
     /// `GET /health`.
     pub health: Arc<dyn health::HealthSource>,
     /// `GET /metrics`.

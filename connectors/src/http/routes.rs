@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::error::HttpError;
 use super::guard::guard;
-use super::{Api, Token, health, metrics, rules, sql, tables};
+use super::{Api, Token, dead_letters, health, metrics, rules, sql, tables};
 
 /// What every call shares.
 pub(super) struct Shared {
@@ -41,6 +41,8 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/rules/{name}", delete(rules::delete))
         .route("/rules/{name}/enable", post(rules::enable))
         .route("/rules/{name}/disable", post(rules::disable))
+        .route("/dead-letters/replay", post(dead_letters::replay))
+        .route("/dead-letters/drop", post(dead_letters::drop))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard))
@@ -49,7 +51,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 
 async fn no_such_path(uri: Uri) -> HttpError {
     HttpError::new(StatusCode::NOT_FOUND, format!("there is no {}", uri.path()))
-        .hint("there are /sql, /tables/{table}/{hash}[/{range}], /rules, /metrics, /health")
+        .hint("there are /sql, /tables/{table}/{hash}[/{range}], /rules, /dead-letters/replay, /dead-letters/drop, /metrics, /health")
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> HttpError {

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::client::{Client, ClientError, SqlResult};
+use super::dead_letters::{LetterControl, LetterReport, Which};
 use super::health::{HealthReport, HealthSource, HealthState, Problem};
 use super::rules::{ApplyReport, ApplyRequest, Change, ChangeAction, Finding, RuleControl, RuleError};
 use super::{Api, HttpServer, TableReader, Token};
@@ -195,6 +196,31 @@ impl Setup {
     }
 }
 
+impl LetterControl for Fake {
+    fn replay(&self, which: &Which) -> Result<LetterReport, String> {
+        Ok(LetterReport { done: which.ids.len() as u64, skipped: 0, reason: None })
+    }
+
+    fn drop_letters(&self, which: &Which) -> Result<LetterReport, String> {
+        Err(format!("the disk is full, {} stays", which.sink.as_deref().unwrap_or("everything")))
+    }
+}
+
+#[tokio::test]
+async fn dead_letters_are_chosen_before_anything_happens_to_them() {
+    let setup = start(&[]).await;
+    let done = setup.client.dead_letters_replay(&Which { ids: vec![3, 4], ..Which::default() }).await.unwrap();
+    assert_eq!(done.done, 2);
+    for which in [Which::default(), Which { sink: Some("a".into()), all: true, ..Which::default() }] {
+        let (status, message, hint) = answer(setup.client.dead_letters_replay(&which).await.unwrap_err());
+        assert_eq!(status, 400, "{message}");
+        assert!(hint.unwrap().contains("ids"));
+    }
+    let which = Which { sink: Some("pager".into()), ..Which::default() };
+    let (status, message, _) = answer(setup.client.dead_letters_drop(&which).await.unwrap_err());
+    assert_eq!((status, message.as_str()), (503, "the disk is full, pager stays"));
+}
+
 async fn start(settings: &[(&str, &str)]) -> Setup {
     let folder = tempfile::tempdir().unwrap();
     let mut environment: Environment =
@@ -210,6 +236,7 @@ async fn start(settings: &[(&str, &str)]) -> Setup {
         query: query.clone(),
         tables: Arc::clone(&fake) as _,
         rules: Arc::clone(&fake) as _,
+        letters: Arc::clone(&fake) as _,
         health: Arc::clone(&fake) as _,
         metrics: Arc::clone(&fake) as _,
     };

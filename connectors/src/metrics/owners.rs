@@ -7,6 +7,7 @@ use hedgerow_storage::log::Log;
 
 use super::{Exposition, MetricsSource};
 use crate::gateway::{GatewayMetrics, Histogram, Reject};
+use crate::outside::Destinations;
 
 impl MetricsSource for GatewayMetrics {
     fn collect(&self, into: &mut Exposition) {
@@ -177,4 +178,35 @@ mod tests {
         assert!(text.contains("hedgerow_gateway_ack_seconds_bucket{le=\"0.000064\"} 0\n"), "{text}");
         assert_eq!(text.matches("hedgerow_gateway_rejected_total{").count(), Reject::ALL.len());
     }
+}
+
+/// The metrics of destinations outside, and of dead letters.
+pub fn collect_destinations(destinations: &Destinations, into: &mut Exposition) {
+    for one in destinations.status() {
+        let labels = [("sink", one.name.as_str())];
+        let gauges = [
+            ("hedgerow_outbox_rows", "Rows that wait for the destination", one.waiting),
+            ("hedgerow_outbox_in_flight", "Requests under way", one.in_flight),
+            ("hedgerow_outbox_open", "1 while the destination is left alone because it keeps failing", one.open.into()),
+            ("hedgerow_outbox_last_status", "The last answer; 0 for none", one.last_status.unwrap_or(0).into()),
+        ];
+        for (name, help, value) in gauges {
+            into.gauge(name, help, &labels, value as f64);
+        }
+        into.gauge("hedgerow_outbox_bytes", "Bytes that wait on local disk", &labels, one.waiting_bytes as f64);
+        let counters = [
+            ("hedgerow_outbox_delivered_total", "Rows that the destination confirmed", one.delivered),
+            ("hedgerow_outbox_failed_attempts_total", "Attempts that failed, row by row", one.failed_attempts),
+            ("hedgerow_outbox_given_up_total", "Rows that became dead letters after an attempt", one.given_up),
+        ];
+        for (name, help, value) in counters {
+            into.counter(name, help, &labels, value);
+        }
+    }
+    let dead = destinations.outbox().dead();
+    into.gauge("hedgerow_dead_letters", "Dead letters kept", &[], dead.len() as f64);
+    into.gauge("hedgerow_dead_letters_bytes", "Bytes of dead letters kept", &[], dead.bytes() as f64);
+    into.counter("hedgerow_dead_letters_total", "Rows that became dead letters", &[], dead.total());
+    let help = "Dead letters dropped: outside.max_dead_letters, outside.dead_letter_age";
+    into.counter("hedgerow_dead_letters_dropped_total", help, &[], dead.dropped());
 }

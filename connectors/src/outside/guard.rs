@@ -214,7 +214,7 @@ impl GuardedClient {
     /// # Errors
     /// When the URL is one that nothing is sent to.
     pub fn request(&self, method: Method, url: Url) -> Result<reqwest::RequestBuilder, Refused> {
-        let client = if self.judge(&url)? { &self.opened } else { &self.public };
+        let client = if judge(&self.allowed, &url)? { &self.opened } else { &self.public };
         Ok(client.request(method, url))
     }
 
@@ -223,42 +223,50 @@ impl GuardedClient {
     /// # Errors
     /// When the URL is one that nothing is sent to.
     pub fn check(&self, url: &str) -> Result<Url, Refused> {
-        let parsed =
-            Url::parse(url).map_err(|error| Refused::Url { url: without_login(url), reason: error.to_string() })?;
-        self.judge(&parsed)?;
-        Ok(parsed)
+        check(&self.allowed, url)
     }
+}
 
-    /// Whether the URL is open by name.
-    fn judge(&self, url: &Url) -> Result<bool, Refused> {
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(Refused::Scheme { url: without_login(url.as_str()), scheme: url.scheme().to_owned() });
+/// Reads a URL and judges it, for telling mistakes when a rule is applied. A name is not resolved.
+///
+/// # Errors
+/// When the URL is one that nothing is sent to.
+pub fn check(allowed: &[AllowPrivate], url: &str) -> Result<Url, Refused> {
+    let parsed =
+        Url::parse(url).map_err(|error| Refused::Url { url: without_login(url), reason: error.to_string() })?;
+    judge(allowed, &parsed)?;
+    Ok(parsed)
+}
+
+/// Whether the URL is open by name.
+fn judge(allowed: &[AllowPrivate], url: &Url) -> Result<bool, Refused> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(Refused::Scheme { url: without_login(url.as_str()), scheme: url.scheme().to_owned() });
+    }
+    let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
+        return Err(Refused::Url { url: without_login(url.as_str()), reason: "it has no host".into() });
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(Refused::UserInfo { host: host.to_string() });
+    }
+    if allowed.iter().any(|allowed| allowed.host == host.to_owned() && allowed.port == port) {
+        return Ok(true);
+    }
+    let address = match &host {
+        Host::Ipv4(address) => IpAddr::V4(*address),
+        Host::Ipv6(address) => IpAddr::V6(*address),
+        // A name is judged by what it resolves to. This one never is public, wherever it resolves.
+        Host::Domain(name) => {
+            let name = name.trim_end_matches('.');
+            return match name == "localhost" || name.ends_with(".localhost") {
+                true => Err(Refused::Private { host: name.to_owned(), port, why: "this machine" }),
+                false => Ok(false),
+            };
         }
-        let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else {
-            return Err(Refused::Url { url: without_login(url.as_str()), reason: "it has no host".into() });
-        };
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(Refused::UserInfo { host: host.to_string() });
-        }
-        if self.allowed.iter().any(|allowed| allowed.host == host.to_owned() && allowed.port == port) {
-            return Ok(true);
-        }
-        let address = match &host {
-            Host::Ipv4(address) => IpAddr::V4(*address),
-            Host::Ipv6(address) => IpAddr::V6(*address),
-            // A name is judged by what it resolves to. This one never is public, wherever it resolves.
-            Host::Domain(name) => {
-                let name = name.trim_end_matches('.');
-                return match name == "localhost" || name.ends_with(".localhost") {
-                    true => Err(Refused::Private { host: name.to_owned(), port, why: "this machine" }),
-                    false => Ok(false),
-                };
-            }
-        };
-        match why_private(address) {
-            Some(why) => Err(Refused::Private { host: host.to_string(), port, why }),
-            None => Ok(false),
-        }
+    };
+    match why_private(address) {
+        Some(why) => Err(Refused::Private { host: host.to_string(), port, why }),
+        None => Ok(false),
     }
 }
 

@@ -9,12 +9,14 @@
 //! | `table`, `table_rows`, `keys` | key-value tables: key conditions become point gets and range scans |
 //! | `log` | the ingest log |
 //! | `lakes` | lake sinks |
+//! | `dead_letters` | rows that were given up |
 //! | `scan` | a blocking source of batches as a plan |
 //! | `error` | failures in the analyst's terms |
 //!
 //! Must not know: HTTP, or how the relations' rows came to be.
 
 mod catalog;
+mod dead_letters;
 mod engine;
 mod error;
 mod keys;
@@ -29,6 +31,7 @@ mod table_rows;
 mod tests;
 
 pub use catalog::{Relations, Sources};
+pub use dead_letters::{DEAD_LETTERS, DeadLetterTable};
 pub use engine::{QueryEngine, QuerySetupError, Rows};
 pub use error::{Position, QueryError, QueryErrorKind};
 pub use lakes::{LakeCatalog, Lakes};

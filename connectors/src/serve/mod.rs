@@ -21,12 +21,14 @@ use hedgerow_storage::checkpoint::{CheckpointOpenError, Checkpoints};
 use hedgerow_storage::clock::SystemClock;
 use hedgerow_storage::disk::SystemDisk;
 use hedgerow_storage::log::{Epoch, Log, OpenError};
-use hedgerow_storage::table::{TableOpenError, Tables, TablesConfig};
+use hedgerow_storage::outbox::{DeadLimits, Outbox};
+use hedgerow_storage::table::{StoreError, TableOpenError, Tables, TablesConfig};
 
 use crate::config::Config;
 use crate::gateway::{Gateway, GatewayError};
 use crate::http::{Api, HttpServer, HttpStartError};
-use crate::query::{IngestLog, KeyValueTables, Lakes, QueryEngine, QuerySetupError, Sources};
+use crate::outside::Destinations;
+use crate::query::{DeadLetterTable, IngestLog, KeyValueTables, Lakes, QueryEngine, QuerySetupError, Sources};
 
 pub use offline::Offline;
 pub use rules::{OWNER_API, OWNER_FOLDER, read_folder};
@@ -54,6 +56,9 @@ pub enum ServeError {
     /// Tables.
     #[error(transparent)]
     Tables(#[from] TableOpenError),
+    /// The outbox.
+    #[error(transparent)]
+    Outbox(#[from] StoreError),
     /// The log.
     #[error(transparent)]
     Log(#[from] OpenError),
@@ -85,6 +90,7 @@ pub(crate) struct Core {
     pub engine: Arc<Engine>,
     pub query: QueryEngine,
     pub views: Arc<Views>,
+    pub destinations: Arc<Destinations>,
 }
 
 impl Core {
@@ -102,7 +108,13 @@ impl Core {
         tracing::info!(?recovery, "the ingest log is open");
         let log = Arc::new(log);
         let lakes = Arc::new(sinks::OpenLakes::default());
-        let opener = sinks::Opener::new(&config, Arc::clone(&lakes), runtime.clone());
+        let limits =
+            DeadLimits { max_bytes: config.outside.max_dead_letters.0, max_age: config.outside.dead_letter_age.0 };
+        let outbox = Outbox::open(tables.store(), limits)?;
+        let clock = Arc::clone(&log);
+        let now_ms = Arc::new(move || clock.now_ms());
+        let destinations = Arc::new(Destinations::new(&config, outbox, runtime.clone(), now_ms));
+        let opener = sinks::Opener::new(&config, Arc::clone(&lakes), Arc::clone(&destinations), runtime.clone());
         let store = tables.store().clone();
         let gateway_mark = Arc::new(move || store.synced_mark(crate::gateway::MARK).map(Epoch));
         let engine = Arc::new(Engine::start(
@@ -116,17 +128,25 @@ impl Core {
         )?);
         // Queries and rule changes see everything that was logged before the start.
         engine.wait_for(log.last_epoch(), Duration::MAX);
-        let views = Arc::new(Views::new(Arc::clone(&log), tables.clone(), Arc::clone(&engine), Arc::clone(&lakes)));
+        destinations.give_up_orphans();
+        let views = Arc::new(Views::new(
+            Arc::clone(&log),
+            tables.clone(),
+            Arc::clone(&engine),
+            Arc::clone(&lakes),
+            Arc::clone(&destinations),
+        ));
         let sources = Sources {
             relations: vec![
                 Arc::new(KeyValueTables::new(tables.clone(), views.clone())),
                 Arc::new(Lakes::new(lakes.clone())),
                 Arc::new(IngestLog::new(Arc::clone(&log))),
+                Arc::new(DeadLetterTable::new(destinations.outbox().dead().clone())),
             ],
             system: views.clone(),
         };
         let query = QueryEngine::new(&config, sources)?;
-        Ok(Arc::new(Self { config, log, tables, engine, query, views }))
+        Ok(Arc::new(Self { config, log, tables, engine, query, views, destinations }))
     }
 
     /// Stops the engine, closes sinks and the log.
@@ -172,6 +192,7 @@ impl Server {
             query: core.query.clone(),
             tables: Arc::new(KeyValueTables::new(core.tables.clone(), core.views.clone())),
             rules: Arc::new(control),
+            letters: Arc::clone(&core.destinations) as _,
             health: Arc::new(health::Health::new(Arc::clone(&core), gateway.view())),
             metrics: core.views.clone(),
         };

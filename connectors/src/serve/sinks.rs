@@ -11,7 +11,11 @@ use hedgerow_sql::rule::{ColumnType, OptionValue, SinkDef};
 use hedgerow_storage::lake::{DeclaredColumn, Format, Lake, LakeConfig, LakeType, Secret};
 
 use crate::config::{ByteSize, Config};
+use crate::outside::{Destinations, WEBHOOK};
 use crate::query::LakeCatalog;
+
+/// The connector of lakes.
+const LAKE: &str = "lake";
 
 /// The lakes that are open now, for queries.
 #[derive(Default)]
@@ -28,13 +32,19 @@ impl LakeCatalog for OpenLakes {
 pub struct Opener {
     config: Config,
     lakes: Arc<OpenLakes>,
+    destinations: Arc<Destinations>,
     runtime: tokio::runtime::Handle,
 }
 
 impl Opener {
     /// With these settings; lakes do their I/O on `runtime`.
-    pub fn new(config: &Config, lakes: Arc<OpenLakes>, runtime: tokio::runtime::Handle) -> Self {
-        Self { config: config.clone(), lakes, runtime }
+    pub fn new(
+        config: &Config,
+        lakes: Arc<OpenLakes>,
+        destinations: Arc<Destinations>,
+        runtime: tokio::runtime::Handle,
+    ) -> Self {
+        Self { config: config.clone(), lakes, destinations, runtime }
     }
 }
 
@@ -43,15 +53,18 @@ impl Opener {
 /// # Errors
 /// What is wrong and which option or setting mends it.
 pub fn check(config: &Config, definition: &SinkDef) -> Result<(), String> {
-    lake(config, definition).map(|_| ())
+    match &*definition.connector {
+        LAKE => lake(config, definition).map(|_| ()),
+        WEBHOOK => Destinations::check(config, definition),
+        other => {
+            let name = &definition.name;
+            Err(format!("sink {name}: there is no connector {other:?} in this version; there are 'lake' and 'webhook'"))
+        }
+    }
 }
 
 fn lake(config: &Config, definition: &SinkDef) -> Result<LakeConfig, String> {
     let name = &definition.name;
-    if &*definition.connector != "lake" {
-        let connector = &definition.connector;
-        return Err(format!("sink {name}: there is no connector {connector:?} in this version; there is 'lake'"));
-    }
     let default_path = || config.lake_folder().join(&**name).to_string_lossy().into_owned();
     let path = path_of(definition)?.map_or_else(default_path, str::to_owned);
     let mut lake = config.lake_config(name, &path);
@@ -115,6 +128,10 @@ pub const LAKE_OPTIONS: [&str; 13] = [
 
 impl OpenSink for Opener {
     fn open(&self, definition: &SinkDef) -> Result<Box<dyn Sink>, String> {
+        if &*definition.connector != LAKE {
+            check(&self.config, definition)?;
+            return self.destinations.open(definition);
+        }
         let lake = lake(&self.config, definition)?;
         let lake = Arc::new(Lake::open(lake, self.runtime.clone()).map_err(|error| error.to_string())?);
         let mut open = self.lakes.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -122,7 +139,12 @@ impl OpenSink for Opener {
         Ok(Box::new(LakeSink::new(lake)))
     }
 
+    fn dropped(&self, name: &str) {
+        self.destinations.dropped(name);
+    }
+
     fn closed(&self, name: &str) {
+        self.destinations.closed(name);
         self.lakes.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(name);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use hedgerow_engine::catalog::Kind;
+use hedgerow_engine::catalog::{Definition, Kind};
 use hedgerow_engine::engine::Engine;
 use hedgerow_sql::ast::Dialect;
 use hedgerow_sql::rule::TableDef;
@@ -11,7 +11,8 @@ use hedgerow_storage::table::Tables;
 
 use super::sinks::OpenLakes;
 use crate::gateway::GatewayView;
-use crate::metrics::{Exposition, MetricsSource, Sample, collect_lake};
+use crate::metrics::{Exposition, MetricsSource, Sample, collect_destinations, collect_lake};
+use crate::outside::Destinations;
 use crate::query::system::{
     ConnectionStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus, TimerStatus,
 };
@@ -23,14 +24,21 @@ pub struct Views {
     tables: Tables,
     engine: Arc<Engine>,
     lakes: Arc<OpenLakes>,
+    destinations: Arc<Destinations>,
     gateway: OnceLock<GatewayView>,
     folder_problem: Mutex<Option<String>>,
 }
 
 impl Views {
     /// Of these parts.
-    pub(super) fn new(log: Arc<Log>, tables: Tables, engine: Arc<Engine>, lakes: Arc<OpenLakes>) -> Self {
-        Self { log, tables, engine, lakes, gateway: OnceLock::new(), folder_problem: Mutex::default() }
+    pub(super) fn new(
+        log: Arc<Log>,
+        tables: Tables,
+        engine: Arc<Engine>,
+        lakes: Arc<OpenLakes>,
+        destinations: Arc<Destinations>,
+    ) -> Self {
+        Self { log, tables, engine, lakes, destinations, gateway: OnceLock::new(), folder_problem: Mutex::default() }
     }
 
     pub(super) fn set_gateway(&self, gateway: GatewayView) {
@@ -85,15 +93,16 @@ impl SystemViews for Views {
     }
 
     fn sinks(&self) -> Vec<SinkStatus> {
+        let catalog = self.engine.catalog();
+        let connector = |name: &str| match catalog.get(Kind::Sink, name).map(|object| &object.definition) {
+            Some(Definition::Sink(sink)) => sink.connector.to_string(),
+            _ if name == "tables" => "table".to_owned(),
+            _ => name.to_owned(),
+        };
         let sinks = self.engine.sinks().into_iter();
         sinks
             .map(|sink| SinkStatus {
-                kind: match sink.name.as_str() {
-                    "tables" => "table",
-                    "republish" => "republish",
-                    _ => "lake",
-                }
-                .into(),
+                kind: connector(&sink.name),
                 name: sink.name,
                 rows: sink.health.rows,
                 taken: sink.marks.taken.0,
@@ -218,6 +227,7 @@ impl MetricsSource for Views {
         for (name, lake) in self.lakes.lakes() {
             collect_lake(&name, &lake.health(), into);
         }
+        collect_destinations(&self.destinations, into);
     }
 }
 

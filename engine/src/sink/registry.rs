@@ -50,8 +50,11 @@ pub trait OpenSink: Send + Sync {
     /// What is wrong and which setting mends it. Never because a destination is out of reach.
     fn open(&self, definition: &SinkDef) -> Result<Box<dyn Sink>, String>;
 
-    /// A sink was closed for good.
+    /// A sink was closed. If it was only replaced, it is opened again.
     fn closed(&self, name: &str);
+
+    /// A sink was dropped: it is closed, and its name stands for nothing any more.
+    fn dropped(&self, name: &str);
 }
 
 /// A row of `system.sinks`.
@@ -111,7 +114,11 @@ impl Registry {
                 && let Ok(mut sink) = slot.lock()
             {
                 sink.close(Duration::from_secs(5));
-                self.opener.closed(&key.to_string());
+                let name = key.to_string();
+                self.opener.closed(&name);
+                if !definitions.iter().any(|definition| *definition.name == *name) {
+                    self.opener.dropped(&name);
+                }
             }
         }
         for definition in definitions {

@@ -140,6 +140,11 @@ impl DeadLetters {
         self.0.dropped.load(Ordering::Relaxed)
     }
 
+    /// The newest number that was given.
+    pub fn last_number(&self) -> LetterId {
+        LetterId(self.0.next.load(Ordering::Acquire).saturating_sub(1))
+    }
+
     /// Writes a letter that comes from no queue.
     ///
     /// # Errors
