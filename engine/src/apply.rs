@@ -130,8 +130,7 @@ pub fn plan(catalog: &Catalog, owner: &str, files: &[RuleFile], prune: bool) -> 
     for item in &found {
         if let Statement::Rule(rule) = &item.statement {
             let view = View { catalog, found: &found, implicit: &implicit };
-            let mut mistakes = hedgerow_sql::analyze::check(rule, &view);
-            mistakes.extend(not_yet(rule, item.span));
+            let mistakes = hedgerow_sql::analyze::check(rule, &view);
             report(&mut diagnostics, item.file, mistakes);
         }
     }
@@ -151,13 +150,6 @@ pub fn plan(catalog: &Catalog, owner: &str, files: &[RuleFile], prune: bool) -> 
     }
     plan.warnings = reports;
     Ok(plan)
-}
-
-/// What is accepted, so that rules need no change later, but does nothing in this version.
-fn not_yet(rule: &Rule, span: Span) -> Option<Diagnostic> {
-    rule.error_action.as_ref()?;
-    let message = "the error action is kept, but this version does not run it";
-    Some(Diagnostic::warning("not-yet", span, message).help("failures are counted, and shown in system.errors"))
 }
 
 fn report(diagnostics: &mut [Vec<Diagnostic>], file: usize, mistakes: Vec<Diagnostic>) {

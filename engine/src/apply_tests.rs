@@ -109,14 +109,6 @@ fn timers_go_on_only_if_they_watch_the_same() {
 }
 
 #[test]
-fn an_error_action_is_warned_of() {
-    let text = "CREATE RULE r AS SELECT id FROM 'a/+' INTO TOPIC 'b' ON ERROR INTO TOPIC 'c';";
-    let plan = plan(&Catalog::default(), "folder", &[file("a.sql", text)], true).unwrap();
-    assert_eq!(plan.changes.len(), 1);
-    assert_eq!(plan.warnings.len(), 1);
-}
-
-#[test]
 fn an_aws_document_brings_its_table() {
     let mut catalog = Catalog::default();
     let document = r#"{"sql": "SELECT * FROM 'macdonald/#'", "actions": [{"dynamoDB": {"tableName": "farm",

@@ -138,6 +138,7 @@ impl Writer {
     /// Lets the log drop what neither kept checkpoint nor any other reader needs.
     fn retain(&self) {
         let Some(oldest) = self.files.log_floor().map(Epoch) else { return };
+        self.metrics.replay_floor_us.set(oldest.0);
         let below = (self.other_readers)().map_or(oldest, |reader| reader.min(oldest));
         if let Err(error) = self.log.retain(below) {
             tracing::warn!(%error, "old log segments stay; they are dropped with the next checkpoint");

@@ -17,6 +17,7 @@ use crate::SEMANTICS;
 use crate::catalog::{Catalog, CatalogError, ChangeSet, Kind};
 use crate::checkpoint::{Schedule, Writer};
 use crate::dataflow::{Deadlines, Operators, Progress, Shared};
+use crate::error_action::{ErrorActions, RecoverError};
 use crate::errors::Errors;
 use crate::metrics::{EngineMetrics, RuleStats};
 use crate::operators::absence::AbsenceState;
@@ -88,6 +89,9 @@ pub enum StartError {
         /// Why.
         source: ReadError,
     },
+    /// Error actions of the last run.
+    #[error("{0}")]
+    ErrorActions(#[from] RecoverError),
     /// A sink's settings do not open it any more. To go on without it would lose its rows.
     #[error("{0}")]
     Sink(String),
@@ -125,6 +129,7 @@ struct Threads {
     reader: Option<JoinHandle<()>>,
     workers: Option<WorkerGuards<()>>,
     checkpoints: Option<JoinHandle<()>>,
+    error_actions: Option<JoinHandle<()>>,
 }
 
 /// A row of `system.rules`.
@@ -168,6 +173,11 @@ impl Engine {
 
         let metrics = Arc::new(EngineMetrics::default());
         let errors = Arc::new(Errors::new(config.error_samples));
+        let outbox = opener.outbox();
+        if let Some(outbox) = outbox.clone() {
+            let clock = Arc::clone(&log);
+            errors.keep_in(outbox, move || clock.now_ms());
+        }
         let derived = DerivedSink::new(
             Arc::clone(&log),
             derived_mark,
@@ -214,7 +224,19 @@ impl Engine {
             progress: Arc::clone(&progress),
             start,
         });
+        let error_actions = outbox.map(|outbox| ErrorActions {
+            outbox,
+            log: Arc::clone(&log),
+            inner: Arc::clone(&inner),
+            progress: Arc::clone(&progress),
+            metrics: Arc::clone(&metrics),
+            stop: Arc::clone(&stop),
+        });
+        if let Some(actions) = &error_actions {
+            actions.recover()?;
+        }
         let (guards, links) = start_workers(workers, &inner, catalog, checkpoint, &shared)?;
+        let error_actions = error_actions.map(ErrorActions::spawn).transpose()?;
         let failed = Arc::clone(&inner);
         let reader = Source {
             reader: log.reader(start).map_err(replay)?,
@@ -227,8 +249,12 @@ impl Engine {
             failed: Box::new(move |error| failed.fail(format!("the log cannot be read any further: {error}"))),
         }
         .spawn()?;
-        let threads =
-            Mutex::new(Threads { reader: Some(reader), workers: Some(guards), checkpoints: Some(checkpoints) });
+        let threads = Mutex::new(Threads {
+            reader: Some(reader),
+            workers: Some(guards),
+            checkpoints: Some(checkpoints),
+            error_actions,
+        });
         Ok(Self { log, inner, registry, progress, stop, threads, applying: Mutex::new(()) })
     }
 
@@ -334,10 +360,14 @@ impl Engine {
         let Ok(mut threads) = self.threads.lock() else { return };
         let (reader, workers, checkpoints) =
             (threads.reader.take(), threads.workers.take(), threads.checkpoints.take());
+        let error_actions = threads.error_actions.take();
         let (done, finished) = crossbeam_channel::bounded(1);
         let joiner = std::thread::Builder::new().name("hedgerow-stop".into()).spawn(move || {
             if let Some(reader) = reader {
                 let _ = reader.join();
+            }
+            if let Some(error_actions) = error_actions {
+                let _ = error_actions.join();
             }
             if let Some(workers) = workers {
                 drop(workers.join());

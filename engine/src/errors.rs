@@ -1,7 +1,12 @@
 //! What was refused on the way, counted and sampled: `system.errors`.
 
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
+
+use hedgerow_storage::outbox::Outbox;
+
+use crate::rows::RowBatch;
+use crate::sink::outbox_row;
 
 /// One refused payload or row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +36,39 @@ pub struct ErrorSample {
 pub struct Errors {
     limit: usize,
     inner: Mutex<(u64, VecDeque<ErrorSample>)>,
+    undelivered: OnceLock<Undelivered>,
+}
+
+/// Where refused rows go.
+struct Undelivered {
+    outbox: Outbox,
+    now_ms: Box<dyn Fn() -> i64 + Send + Sync>,
+}
+
+impl std::fmt::Debug for Undelivered {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Undelivered")
+    }
 }
 
 impl Errors {
     /// Keeps the newest `limit` samples.
     pub fn new(limit: usize) -> Self {
-        Self { limit, inner: Mutex::new((0, VecDeque::new())) }
+        Self { limit, inner: Mutex::new((0, VecDeque::new())), undelivered: OnceLock::new() }
+    }
+
+    /// From now on refused rows are kept in this outbox. `now_ms` is the log's time.
+    pub fn keep_in(&self, outbox: Outbox, now_ms: impl Fn() -> i64 + Send + Sync + 'static) {
+        let _ = self.undelivered.set(Undelivered { outbox, now_ms: Box::new(now_ms) });
+    }
+
+    /// A table or the log refused a row: it goes to the rule's error action, or to the dead letters.
+    pub fn refused(&self, batch: &RowBatch, row: usize, sink: &str, reason: &str) {
+        let Some(to) = self.undelivered.get() else { return };
+        let entry = outbox_row::source(batch, row);
+        if let Err(error) = to.outbox.refuse(&entry, sink, reason, (to.now_ms)()) {
+            tracing::error!(%error, row = %entry.id, "a row was refused, and is not in the dead letters");
+        }
     }
 
     /// Counts a refusal and keeps it as a sample.

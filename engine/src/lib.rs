@@ -17,6 +17,7 @@ pub mod catalog;
 pub mod checkpoint;
 mod dataflow;
 pub mod engine;
+mod error_action;
 pub mod errors;
 pub mod metrics;
 pub mod operators;

@@ -202,6 +202,8 @@ pub struct EngineMetrics {
     pub windows_open: Counter,
     /// Checkpoints written.
     pub checkpoints: Counter,
+    /// The epoch below which nothing is ever replayed (gauge).
+    pub replay_floor_us: Counter,
     /// The epoch of the newest valid checkpoint (gauge).
     pub checkpoint_us: Counter,
 }

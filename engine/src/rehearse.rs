@@ -116,6 +116,7 @@ impl<'r> Stage<'r> {
             topic: vec![given.topic.as_str().into()],
             client_id: vec![given.client_id.as_deref().unwrap_or_default().into()],
             hops: vec![0],
+            payload: Vec::new(),
             timer: false,
         };
         let mut refused = None;

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use hedgerow_sql::rule::{TableDef, Target};
+use hedgerow_sql::rule::{Rule, TableDef, Target};
 use hedgerow_storage::log::Epoch;
 use hedgerow_storage::table::{TableSpec, Tables};
 
 use crate::catalog::{Catalog, Definition, Kind};
+use crate::error_action::error_rule;
 use crate::errors::Errors;
 use crate::metrics::{EngineMetrics, RuleStats};
 use crate::operators::evaluate::Resolve;
@@ -68,7 +69,9 @@ impl Resolve for Resolver {
         {
             *published = (epoch, Arc::new(catalog.clone()));
         }
-        let rules = catalog.active_rules().map(|rule| {
+        let error_rules = catalog.active_rules().filter_map(|rule| error_rule(rule)).map(Arc::new);
+        let all: Vec<Arc<Rule>> = catalog.active_rules().map(Arc::clone).chain(error_rules).collect();
+        let rules = all.iter().map(|rule| {
             let destinations = rule.actions.iter().map(|action| destination(catalog, &action.target)).collect();
             Arc::new(ActiveRule { rule: Arc::clone(rule), destinations, stats: self.inner.stats_of(&rule.name) })
         });

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hedgerow_sql::program::Rows;
 use hedgerow_sql::rule::{Action, Rule, TableDef};
 use hedgerow_storage::log::Epoch;
@@ -48,6 +49,8 @@ pub struct Origins {
     pub client_id: Vec<Arc<str>>,
     /// How often the record was republished.
     pub hops: Vec<u8>,
+    /// The payloads, if a rule needs them for its error action; empty otherwise.
+    pub payload: Vec<Bytes>,
     /// These rows were emitted by a deadline: they come before the records of an epoch of the same time.
     pub timer: bool,
 }

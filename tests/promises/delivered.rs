@@ -12,12 +12,13 @@ use crate::server::{Home, SOON, Server, until, until_right};
 const BATCH: u64 = 20;
 const CONCURRENCY: u64 = 4;
 
-fn rules(port: u16) -> String {
+fn rules(sink: &str, rule: &str, port: u16) -> String {
     format!(
-        "CREATE SINK hook WITH (connector = 'webhook', url = 'http://127.0.0.1:{port}/in/${{client}}',
+        "CREATE SINK {sink} WITH (connector = 'webhook', url = 'http://127.0.0.1:{port}/in/${{client}}',
            allow_private = '127.0.0.1:{port}', batch_rows = {BATCH}, concurrency = {CONCURRENCY},
            max_backoff = INTERVAL '1 second');
-         CREATE RULE outside AS SELECT topic(3) AS client, seq FROM 'crash/in/+' INTO hook;"
+         CREATE RULE {rule} AS SELECT topic(3) AS client, seq FROM 'crash/in/+' INTO {sink};
+"
     )
 }
 
@@ -55,7 +56,7 @@ async fn violations(home: &Home, server: &Server, receiver: &Receiver, sent: &[S
 async fn every_row_is_delivered_and_what_was_confirmed_is_not_sent_again() {
     let manner = Manner::Moody { pause: Duration::from_millis(5), refuse_every: 23, reset_every: 31 };
     let receiver = Receiver::start(manner).await;
-    let home = Home::new(&rules(receiver.port));
+    let home = Home::new(&rules("hook", "outside", receiver.port));
     let mut dice = Dice::new();
     let server = home.start();
     let publishers = publishers(&home);
@@ -89,7 +90,7 @@ async fn every_row_is_delivered_and_what_was_confirmed_is_not_sent_again() {
 async fn a_confirmation_before_the_answer_is_seen_as_lost_rows() {
     let manner = Manner::Moody { pause: Duration::from_millis(300), refuse_every: 0, reset_every: 0 };
     let receiver = Receiver::start(manner).await;
-    let home = Home::new(&rules(receiver.port));
+    let home = Home::new(&rules("hook", "outside", receiver.port));
     let bug = [("HEDGEROW_BUG", "confirm_before_answer".to_owned())];
     let server = home.start_with(&bug).unwrap();
     let publishers = publishers(&home);
@@ -107,7 +108,7 @@ async fn a_silent_destination_holds_up_nothing_but_itself() {
     let silent = Receiver::start(Manner::Silent).await;
     let manner = Manner::Moody { pause: Duration::ZERO, refuse_every: 0, reset_every: 0 };
     let other = Receiver::start(manner).await;
-    let both = rules(silent.port).replace("hook", "silent").replace("outside", "to_silent") + &rules(other.port);
+    let both = rules("silent", "to_silent", silent.port) + &rules("hook", "outside", other.port);
     let home = Home::new(&both);
     let server = home.start();
     let publishers = publishers(&home);

@@ -12,6 +12,7 @@
 mod absence;
 mod crash;
 mod delivered;
+mod errors;
 mod exactly_once;
 mod full_disk;
 mod mqtt;

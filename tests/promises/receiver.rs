@@ -13,6 +13,8 @@ use tokio::net::{TcpListener, TcpStream};
 pub enum Manner {
     /// Every request after a pause; every so many with 503, resetting others; 0 for none.
     Moody { pause: Duration, refuse_every: u64, reset_every: u64 },
+    /// 404 to everything.
+    Refusing,
     /// Nothing, ever.
     Silent,
 }
@@ -76,16 +78,18 @@ async fn serve(mut socket: TcpStream, manner: Manner, taken: Taken, requests: Ar
         }
         bytes.drain(..end);
         let number = requests.fetch_add(1, Ordering::SeqCst) + 1;
-        let every = |n: u64| n > 0 && number % n == 0;
-        let Manner::Moody { pause, refuse_every, reset_every } = manner else {
-            std::future::pending::<()>().await;
-            return None;
+        let every = |n: u64| n > 0 && number.is_multiple_of(n);
+        let status = match manner {
+            Manner::Silent => std::future::pending().await,
+            Manner::Refusing => "404 Not Found",
+            Manner::Moody { pause, refuse_every, reset_every } => {
+                tokio::time::sleep(pause).await;
+                if every(reset_every) {
+                    return None;
+                }
+                if every(refuse_every) { "503 Unavailable" } else { "200 OK" }
+            }
         };
-        tokio::time::sleep(pause).await;
-        if every(reset_every) {
-            return None;
-        }
-        let status = if every(refuse_every) { "503 Unavailable" } else { "200 OK" };
         if status == "200 OK" {
             for id in header("idempotency-key: ").unwrap().split(',') {
                 *taken.lock().unwrap().entry(id.to_owned()).or_default() += 1;

@@ -85,7 +85,7 @@ pub(super) fn within(topic: &str, limits: TopicLimits) -> bool {
 /// exception: a message for one rule alone, logged and never given to subscribers.
 pub(super) fn is_reserved(topic: &str) -> bool {
     topic.starts_with('$')
-        && ["$SYS", "$share", "$aws"]
+        && ["$SYS", "$share", "$aws", "$hedgerow"]
             .iter()
             .any(|root| topic.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
         && !is_for_one_rule(topic)

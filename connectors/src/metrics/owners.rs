@@ -165,21 +165,6 @@ fn flag(set: bool) -> f64 {
     if set { 1.0 } else { 0.0 }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_counters_of_the_gateway_are_shown() {
-        let mut exposition = Exposition::default();
-        GatewayMetrics::default().collect(&mut exposition);
-        let text = exposition.text();
-        assert!(text.contains("hedgerow_gateway_received_total{qos=\"2\"} 0\n"), "{text}");
-        assert!(text.contains("hedgerow_gateway_ack_seconds_bucket{le=\"0.000064\"} 0\n"), "{text}");
-        assert_eq!(text.matches("hedgerow_gateway_rejected_total{").count(), Reject::ALL.len());
-    }
-}
-
 /// The metrics of destinations outside, and of dead letters.
 pub fn collect_destinations(destinations: &Destinations, into: &mut Exposition) {
     for one in destinations.status() {
@@ -209,4 +194,19 @@ pub fn collect_destinations(destinations: &Destinations, into: &mut Exposition) 
     into.counter("hedgerow_dead_letters_total", "Rows that became dead letters", &[], dead.total());
     let help = "Dead letters dropped: outside.max_dead_letters, outside.dead_letter_age";
     into.counter("hedgerow_dead_letters_dropped_total", help, &[], dead.dropped());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_counters_of_the_gateway_are_shown() {
+        let mut exposition = Exposition::default();
+        GatewayMetrics::default().collect(&mut exposition);
+        let text = exposition.text();
+        assert!(text.contains("hedgerow_gateway_received_total{qos=\"2\"} 0\n"), "{text}");
+        assert!(text.contains("hedgerow_gateway_ack_seconds_bucket{le=\"0.000064\"} 0\n"), "{text}");
+        assert_eq!(text.matches("hedgerow_gateway_rejected_total{").count(), Reject::ALL.len());
+    }
 }

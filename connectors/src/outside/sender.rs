@@ -302,7 +302,8 @@ impl Work {
                 None => self.held.remove(&key),
             };
         }
-        if self.ready.is_empty() && !self.at_end && self.later.len() < MAX_LATER {
+        // After a rewind, what is read may all be held already.
+        while self.ready.is_empty() && !self.at_end && self.later.len() < MAX_LATER {
             self.read_ahead()?;
         }
         let Some(first) = self.ready.pop_front() else { return Ok(None) };

@@ -9,6 +9,7 @@ use hedgerow_engine::sink::lake::LakeSink;
 use hedgerow_engine::sink::registry::OpenSink;
 use hedgerow_sql::rule::{ColumnType, OptionValue, SinkDef};
 use hedgerow_storage::lake::{DeclaredColumn, Format, Lake, LakeConfig, LakeType, Secret};
+use hedgerow_storage::outbox::Outbox;
 
 use crate::config::{ByteSize, Config};
 use crate::outside::{Destinations, WEBHOOK};
@@ -137,6 +138,10 @@ impl OpenSink for Opener {
         let mut open = self.lakes.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         open.insert(Arc::clone(&definition.name), Arc::clone(&lake));
         Ok(Box::new(LakeSink::new(lake)))
+    }
+
+    fn outbox(&self) -> Option<Outbox> {
+        Some(self.destinations.outbox().clone())
     }
 
     fn dropped(&self, name: &str) {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ahash::AHashMap;
+use bytes::Bytes;
 use hedgerow_sql::message::{Message, Properties};
 use hedgerow_sql::program::{Face, Program, Rows, RuleRows};
 use hedgerow_sql::rule::Rule;
@@ -14,6 +15,7 @@ use hedgerow_sql::topic::FilterTrie;
 use hedgerow_storage::log::{Record, RecordKind};
 
 use crate::catalog::{Catalog, ChangeSet};
+use crate::error_action::{has_error_action, is_error_rule};
 use crate::errors::{ErrorSample, Errors, excerpt};
 use crate::metrics::ClassCounts;
 use crate::operators::absence::{Watched, signals};
@@ -212,7 +214,10 @@ impl<R: Resolve> Evaluate<R> {
         }
         let mut matching = Vec::new();
         match topic.strip_prefix(BASIC_INGEST).and_then(|rest| rest.split_once('/')) {
-            Some((rule, _)) => matching.extend(self.rules.iter().position(|active| *active.rule.name == *rule)),
+            Some((rule, _)) => {
+                let is_meant = |active: &Arc<ActiveRule>| *active.rule.name == *rule && !is_error_rule(&active.rule);
+                matching.extend(self.rules.iter().position(is_meant));
+            }
             None => self.trie.visit(topic, |rule| matching.push(*rule)),
         }
         matching.sort_unstable();
@@ -275,7 +280,13 @@ impl<R: Resolve> Evaluate<R> {
         let messages: Vec<Message<'_>> = records.iter().map(|(epoch, record)| message(*epoch, record)).collect();
         let mut results = Vec::new();
         class.program.evaluate(&messages, &mut results);
-        let origins = Arc::new(origins(&records, &results));
+        let mut origins = origins(&records, &results);
+        if !origins.epoch.is_empty()
+            && class.rules.iter().filter_map(|rule| self.rules.get(*rule)).any(|active| has_error_action(&active.rule))
+        {
+            origins.payload = records.iter().map(|(_, record)| Bytes::copy_from_slice(record.payload)).collect();
+        }
+        let origins = Arc::new(origins);
         class.counts.add(records.len() as u64, class.program.undefined());
         let mut watched: BTreeMap<usize, Vec<RuleRows>> = BTreeMap::new();
         for result in results {

@@ -103,6 +103,7 @@ impl DerivedSink {
 
     fn refuse(&self, batch: &RowBatch, row: usize, message: u32, topic: &str, payload: &[u8], reason: &str) {
         batch.rule.stats.fail(1, reason);
+        self.errors.refused(batch, row, if topic.is_empty() { "republish" } else { topic }, reason);
         self.errors.push(ErrorSample {
             epoch: batch.epoch(row).0,
             offset: batch.origins.position(message).1,

@@ -120,9 +120,9 @@ impl State {
         for (batch, row) in &rows {
             match entry(batch, *row, &self.config.parameters) {
                 Ok(entry) => entries.push(entry),
-                Err((entry, reason)) => {
-                    batch.rule.stats.fail(1, &reason);
-                    refused.push((entry, reason));
+                Err(refusal) => {
+                    batch.rule.stats.fail(1, &refusal.1);
+                    refused.push(*refusal);
                 }
             }
         }

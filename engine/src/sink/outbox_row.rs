@@ -8,6 +8,7 @@ use hedgerow_sql::json;
 use hedgerow_sql::message::Message;
 use hedgerow_storage::outbox::{Entry, Position};
 
+use crate::error_action::has_error_action;
 use crate::rows::RowBatch;
 
 /// How the results of expressions are written into a text.
@@ -75,12 +76,16 @@ fn percent_encode(value: &str, out: &mut String) {
     }
 }
 
-/// The entry of a row; with the reason if a template failed.
-pub(super) fn entry(batch: &RowBatch, row: usize, parameters: &[Parameter]) -> Result<Entry, (Entry, String)> {
+/// The entry of a row without anything rendered.
+pub(crate) fn source(batch: &RowBatch, row: usize) -> Entry {
     let place = batch.place(row);
     let message = batch.rows.messages.get(row).copied().unwrap_or_default();
     let text = |of: &Vec<Arc<str>>| of.get(message as usize).map(|text| text.to_string()).unwrap_or_default();
-    let mut entry = Entry {
+    let body = batch.rows.json(row).into_owned();
+    let has_action = has_error_action(&batch.rule.rule);
+    // A row of a deadline has no message of its own: what it says is all there is.
+    let payload = || batch.origins.payload.get(message as usize).map_or_else(|| body.clone(), |bytes| bytes.to_vec());
+    Entry {
         id: batch.row_id(row),
         position: Position { epoch: place.epoch, record: place.record, offset: place.offset },
         rule: batch.rule.rule.name.to_string(),
@@ -89,15 +94,20 @@ pub(super) fn entry(batch: &RowBatch, row: usize, parameters: &[Parameter]) -> R
         topic: text(&batch.origins.topic),
         client_id: text(&batch.origins.client_id),
         parameters: Vec::new(),
-        body: batch.rows.json(row),
-        original: None,
-    };
+        original: has_action.then(payload),
+        body,
+    }
+}
+
+/// The entry of a row; with the reason if a template failed.
+pub(super) fn entry(batch: &RowBatch, row: usize, parameters: &[Parameter]) -> Result<Entry, Box<(Entry, String)>> {
+    let mut entry = source(batch, row);
     match rendered(&entry, parameters) {
         Ok(rendered) => {
             entry.parameters = rendered;
             Ok(entry)
         }
-        Err(reason) => Err((entry, reason)),
+        Err(reason) => Err(Box::new((entry, reason))),
     }
 }
 

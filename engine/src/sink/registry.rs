@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hedgerow_sql::rule::SinkDef;
 use hedgerow_storage::log::Epoch;
+use hedgerow_storage::outbox::Outbox;
 
 use super::{Delivery, Marks, Outcome, Sink, SinkHealth};
 use crate::step::stable_hash;
@@ -50,11 +51,16 @@ pub trait OpenSink: Send + Sync {
     /// What is wrong and which setting mends it. Never because a destination is out of reach.
     fn open(&self, definition: &SinkDef) -> Result<Box<dyn Sink>, String>;
 
+    /// Where rows go that no sink takes.
+    fn outbox(&self) -> Option<Outbox> {
+        None
+    }
+
     /// A sink was closed. If it was only replaced, it is opened again.
     fn closed(&self, name: &str);
 
     /// A sink was dropped: it is closed, and its name stands for nothing any more.
-    fn dropped(&self, name: &str);
+    fn dropped(&self, _name: &str) {}
 }
 
 /// A row of `system.sinks`.

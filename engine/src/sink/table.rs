@@ -149,6 +149,7 @@ impl State {
             Some(Target::Item(item)) => item.table.to_string(),
             _ => String::new(),
         };
+        self.errors.refused(batch, row, &target, reason);
         let text = |of: &Vec<Arc<str>>| of.get(message as usize).map(|text| text.to_string()).unwrap_or_default();
         self.errors.push(ErrorSample {
             epoch,

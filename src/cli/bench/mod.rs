@@ -6,6 +6,7 @@
 
 mod load;
 mod process;
+mod webhook;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -52,6 +53,8 @@ enum Subject {
     Gateway,
     /// PUBLISH through a rule into a lake and a table, until it can be queried
     EndToEnd,
+    /// PUBLISH through a rule to a webhook on loopback; beside it a plain HTTP client, to the same receiver
+    Webhook,
 }
 
 const RULES: &str = "\
@@ -79,6 +82,7 @@ impl Bench {
             match self.subject {
                 Subject::Gateway => self.gateway(&load).await,
                 Subject::EndToEnd => self.end_to_end(&load).await,
+                Subject::Webhook => self.webhook(&load).await,
             }
         })?;
         Ok(ExitCode::SUCCESS)
@@ -117,6 +121,30 @@ impl Bench {
             "resident_mib": server.resident_bytes()? >> 20,
         });
         self.print("hedgerow, rule into lake and table", &outcome, extra);
+        Ok(())
+    }
+
+    async fn webhook(&self, load: &Load) -> anyhow::Result<()> {
+        let receiver = webhook::Receiver::start().await?;
+        let plain = webhook::plain_loop(&receiver, load.duration).await?;
+        let server = Process::hedgerow(&webhook::rules(&receiver))?;
+        let (before, start) = (receiver.taken(), Instant::now());
+        let outcome = measured(&server, load).await?;
+        // The load may be over before the deliveries are: what waits in the outbox is sent at full speed.
+        let end = Instant::now() + load.duration.max(Duration::from_secs(60));
+        while receiver.taken() - before < outcome.published && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let delivered = receiver.taken() - before;
+        let rate = delivered as f64 / start.elapsed().as_secs_f64();
+        let extra = json!({
+            "delivered": delivered,
+            "deliveries_per_s": rate as u64,
+            "plain_client_per_s": plain as u64,
+            "share_of_plain_client": (rate / plain * 100.0).round() / 100.0,
+            "resident_mib": server.resident_bytes()? >> 20,
+        });
+        self.print("hedgerow, rule into a webhook", &outcome, extra);
         Ok(())
     }
 

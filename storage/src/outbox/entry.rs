@@ -51,7 +51,8 @@ pub struct Entry {
     pub parameters: Vec<(String, String)>,
     /// The row.
     pub body: Vec<u8>,
-    /// The payload of the message, where the rule needs it if this fails.
+    /// The payload of the message, if the rule has an error action: it runs when this fails. Without, failing makes a
+    /// dead letter.
     pub original: Option<Vec<u8>>,
 }
 
@@ -102,13 +103,13 @@ pub(super) fn destination(key: &[u8]) -> Option<(&str, &[u8])> {
 }
 
 impl Position {
-    fn encode(self, key: &mut Vec<u8>) {
+    pub(super) fn encode(self, key: &mut Vec<u8>) {
         key.extend(self.epoch.to_be_bytes());
         key.push(u8::from(self.record));
         key.extend(self.offset.to_be_bytes());
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let (epoch, rest) = bytes.split_first_chunk()?;
         let (record, rest) = rest.split_first()?;
         let (offset, _) = rest.split_first_chunk()?;

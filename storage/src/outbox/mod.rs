@@ -5,6 +5,7 @@
 //! | `entry` | one row for one destination: its stored form, and its place in the one order of the system |
 //! | `queue` | the entries of one destination: taken together with its mark, confirmed one by one |
 //! | `dead` | dead letters: entries that were given up, with the reason, bounded by size and age |
+//! | `failures` | messages for which actions failed, until the rule's error action has run |
 //!
 //! All of it lies in the store of the key-value tables, so that rows and mark are one batch: after a crash the replay
 //! brings every row above the mark and none below. What was confirmed is removed with a batch of its own; a kill
@@ -14,10 +15,12 @@
 
 mod dead;
 mod entry;
+mod failures;
 mod queue;
 #[cfg(test)]
 mod tests;
 
 pub use dead::{DeadLetter, DeadLetters, DeadLimits, LetterId};
 pub use entry::{Attempts, Entry, EntryKey, Position};
+pub use failures::{FailedMessage, Failure, Failures};
 pub use queue::{Accepted, Outbox, Overflow, Queue, QueueLimits, Waiting};

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::dead::{DeadLetter, DeadLetters, DeadLimits};
-use super::entry::{Attempts, Entry, EntryKey, destination, prefix};
+use super::entry::{Attempts, Entry, EntryKey, Position, destination, prefix};
+use super::failures::{Failures, Note};
 use crate::fault;
 use crate::table::{Batch, Keyspace, Store, StoreError};
 
@@ -28,6 +29,7 @@ struct Shared {
     entries: Keyspace,
     attempts: Keyspace,
     dead: DeadLetters,
+    failures: Failures,
 }
 
 /// What a destination does with rows that its queue has no room for.
@@ -54,11 +56,11 @@ pub enum Accepted {
     /// No room; nothing was written. Hand them in again.
     #[default]
     Full,
-    /// Written with the mark: how many are in the queue, and how many became dead letters.
+    /// Written with the mark: how many are in the queue, and how many were refused.
     Taken {
         /// In the queue.
         queued: u64,
-        /// Dead letters, for want of room.
+        /// Dead letters, or with the error action.
         dead: u64,
     },
 }
@@ -99,8 +101,9 @@ impl Outbox {
         let entries = store.keyspace("outbox.entries")?;
         let attempts = store.keyspace("outbox.attempts")?;
         let dead = DeadLetters::open(store, limits)?;
+        let failures = Failures::open(store)?;
         let counted = entries.clone();
-        let shared = Arc::new(Shared { store: store.clone(), entries, attempts, dead });
+        let shared = Arc::new(Shared { store: store.clone(), entries, attempts, dead, failures });
         let outbox = Self(Arc::new(Inner { shared, queues: Mutex::default() }));
         for item in store.snapshot().prefix(&counted, []) {
             let (key, value) = item?;
@@ -138,6 +141,42 @@ impl Outbox {
     /// The dead letters.
     pub fn dead(&self) -> &DeadLetters {
         &self.0.shared.dead
+    }
+
+    /// Messages for which actions failed and error actions wait.
+    pub fn failures(&self) -> &Failures {
+        &self.0.shared.failures
+    }
+
+    /// A sink whose rows are not in this store's batches refused a row: it goes to the error action if there is one, and
+    /// to the dead letters otherwise, once, however often it is replayed.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn refuse(&self, entry: &Entry, sink: &str, reason: &str, now_ms: i64) -> Result<(), StoreError> {
+        let shared = &self.0.shared;
+        if entry.original.is_some() {
+            return shared.failures.commit(Batch::new(), &[Note { entry, resource: sink, reason }], now_ms);
+        }
+        let letter = DeadLetter {
+            number: super::LetterId(0),
+            sink: sink.to_owned(),
+            reason: reason.to_owned(),
+            attempts: 0,
+            status: None,
+            died_ms: now_ms,
+            entry: entry.clone(),
+        };
+        let mut buried = None;
+        let is_new = shared.failures.once(entry, reason, || {
+            let mut batch = Batch::new();
+            buried = Some(shared.dead.add_in(&mut batch, vec![letter]));
+            batch
+        })?;
+        if let Some(buried) = buried.filter(|_| is_new) {
+            shared.dead.added(buried);
+        }
+        Ok(())
     }
 
     /// The store beneath.
@@ -208,8 +247,8 @@ impl Queue {
     }
 
     /// Takes entries together with the mark `up_to`: all of it is there after a crash, or nothing. A blocking queue
-    /// takes them while it is not full, so it grows beyond its limit by one call at most. Those of `refused` become dead
-    /// letters for the reason given.
+    /// takes them while it is not full, so it grows beyond its limit by one call at most. Those of `refused` are given up
+    /// for the reason that stands with them.
     ///
     /// # Errors
     /// When the store fails.
@@ -228,30 +267,39 @@ impl Queue {
         }
         let mut batch = Batch::new();
         let (mut queued, mut bytes) = (0, 0);
-        let letter = |(entry, reason): &(Entry, String)| self.letter(entry, reason.clone(), 0, None, now_ms);
-        let mut letters: Vec<DeadLetter> = refused.iter().map(letter).collect();
+        let mut refused: Vec<(&Entry, String)> =
+            refused.iter().map(|(entry, reason)| (entry, reason.clone())).collect();
         for entry in entries {
             let full = before + bytes >= limits.max_bytes;
             if full && limits.overflow == Overflow::DeadLetter {
                 let reason = format!("{} bytes wait for this destination already (max_backlog)", before + bytes);
-                letters.push(self.letter(entry, reason, 0, None, now_ms));
+                refused.push((entry, reason));
                 continue;
             }
             let (_, size) = self.put(&mut batch, entry);
             queued += 1;
             bytes += size;
         }
-        let dead = letters.len() as u64;
-        let buried = inner.dead.add_in(&mut batch, letters);
+        let dead = refused.len() as u64;
+        let (to_action, to_letters): (Vec<_>, Vec<_>) =
+            refused.into_iter().partition(|(entry, _)| entry.original.is_some());
+        let letter = |(entry, reason): (&Entry, String)| self.letter(entry, reason, 0, None, now_ms);
+        let buried = inner.dead.add_in(&mut batch, to_letters.into_iter().map(letter).collect());
+        let notes: Vec<Note<'_>> =
+            to_action.iter().map(|(entry, reason)| Note { entry, resource: &self.0.name, reason }).collect();
         if fault::bug("outbox_without_mark") {
             inner.store.commit(batch)?;
             batch = Batch::new();
             fault::point("outbox.before_mark");
         }
         batch.mark(&self.0.mark, up_to);
-        inner.store.commit(batch)?;
-        inner.dead.added(buried);
+        // Counted first: the sender may have confirmed a row before this call goes on.
         self.count(queued, bytes);
+        if let Err(error) = inner.failures.commit(batch, &notes, now_ms) {
+            self.uncount(queued, bytes);
+            return Err(error);
+        }
+        inner.dead.added(buried);
         fault::point("outbox.after_accept");
         Ok(Accepted::Taken { queued, dead })
     }
@@ -322,7 +370,7 @@ impl Queue {
         inner.store.commit(batch)
     }
 
-    /// Gives an entry up: it becomes a dead letter, in one batch.
+    /// Gives an entry up: it becomes a dead letter, or goes to the rule's error action, in one batch.
     ///
     /// # Errors
     /// When the store fails.
@@ -331,6 +379,12 @@ impl Queue {
         let mut batch = Batch::new();
         let gone = self.remove(&mut batch, &waiting.key)?;
         let Attempts { count, reason, status, .. } = &waiting.attempts;
+        if waiting.entry.original.is_some() {
+            let note = Note { entry: &waiting.entry, resource: &self.0.name, reason };
+            inner.failures.commit(batch, &[note], now_ms)?;
+            self.uncount(1, gone);
+            return Ok(());
+        }
         let letter = self.letter(&waiting.entry, reason.clone(), *count, *status, now_ms);
         let buried = inner.dead.add_in(&mut batch, vec![letter]);
         inner.store.commit(batch)?;
@@ -357,6 +411,17 @@ impl Queue {
                 buried += 1;
             }
         }
+    }
+
+    /// Whether an entry of this position waits.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn has(&self, position: Position) -> Result<bool, StoreError> {
+        let mut start = prefix(&self.0.name);
+        position.encode(&mut start);
+        let inner = &self.0.shared;
+        Ok(inner.store.snapshot().prefix(&inner.entries, start).next().transpose()?.is_some())
     }
 
     /// The epoch of the oldest entry.

@@ -20,7 +20,7 @@ fn entry(epoch: u64) -> Entry {
         client_id: "c".into(),
         parameters: vec![("url".into(), "https://example.com/ü".into())],
         body: format!("{{\"n\": {epoch}}}").into_bytes(),
-        original: (epoch % 2 == 0).then(|| vec![0, 255, 1]),
+        original: None,
     }
 }
 
@@ -139,4 +139,58 @@ fn dead_letters_are_bounded_by_bytes_and_age_and_numbers_are_not_given_twice() {
     outbox.dead().add(letter(140)).unwrap();
     let numbers: Vec<u64> = outbox.dead().read(LetterId(0), 9).unwrap().iter().map(|letter| letter.number.0).collect();
     assert_eq!(numbers, [50, 51]);
+}
+
+fn with_payload(epoch: u64, action: u32) -> Entry {
+    Entry { original: Some(vec![0, 255]), action, id: format!("{epoch}-{epoch}-r-{action}"), ..entry(epoch) }
+}
+
+#[test]
+fn failures_of_a_message_are_gathered_and_told_once() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let outbox = open(folder.path());
+        let queue = outbox.queue("hook");
+        let refused = vec![(with_payload(5, 1), "no URL".to_owned()), (with_payload(6, 1), "no URL".to_owned())];
+        queue.accept(6, &[with_payload(5, 0)], refused, LIMITS, 10).unwrap();
+        let mut waiting = queue.read(None, 1, 1 << 20).unwrap().remove(0);
+        assert_eq!(waiting.entry.original.as_deref(), Some(&[0, 255][..]));
+        assert!(queue.has(waiting.key.position()).unwrap() && !queue.has(entry(6).position).unwrap());
+        waiting.attempts.reason = "status 404".into();
+        queue.bury(&waiting, 20).unwrap();
+        // The same again, as by a replay.
+        outbox.refuse(&with_payload(6, 1), "place", "no key", 30).unwrap();
+        outbox.refuse(&with_payload(6, 2), "place", "no key", 30).unwrap();
+        assert_eq!((outbox.failures().waiting(), outbox.dead().len(), queue.len()), (2, 0, 0));
+    }
+    let outbox = open(folder.path());
+    let failures = outbox.failures();
+    let found = failures.read(10).unwrap();
+    let told = |index: usize| found[index].failures.iter().map(|f| (f.action, f.reason.as_str())).collect::<Vec<_>>();
+    assert_eq!(told(0), [(0, "status 404"), (1, "no URL")]);
+    assert_eq!(told(1), [(1, "no URL"), (2, "no key")]);
+    assert_eq!((found[0].original.as_slice(), found[0].since_ms, found[0].told), (&[0, 255][..], 10, None));
+    failures.tell(&found, 77, 70).unwrap();
+    assert_eq!(failures.read(10).unwrap()[1].told, Some((77, 70)));
+    failures.take_back(&found[1..]).unwrap();
+    failures.done(&found[..1]).unwrap();
+    assert_eq!((failures.waiting(), failures.read(10).unwrap().len()), (1, 1));
+    // What is done is not brought up again by a replay, until no replay can.
+    outbox.refuse(&with_payload(5, 3), "place", "late", 40).unwrap();
+    assert_eq!(failures.waiting(), 1);
+    failures.forget(6).unwrap();
+    outbox.refuse(&with_payload(5, 3), "place", "late", 40).unwrap();
+    assert_eq!(failures.waiting(), 2);
+}
+
+#[test]
+fn a_refused_row_without_error_action_is_one_dead_letter_however_often_it_is_replayed() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = open(folder.path());
+    for _ in 0..3 {
+        outbox.refuse(&entry(4), "place", "no key", 9).unwrap();
+        outbox.refuse(&Entry { action: 1, ..entry(4) }, "other", "no key", 9).unwrap();
+    }
+    let sinks: Vec<String> = outbox.dead().read(LetterId(0), 9).unwrap().into_iter().map(|one| one.sink).collect();
+    assert_eq!((sinks, outbox.failures().waiting()), (vec!["place".to_owned(), "other".to_owned()], 0));
 }
