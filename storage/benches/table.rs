@@ -45,6 +45,7 @@ fn step(tables: &Tables, epoch: u64) {
         range: Some(Key::from(*ts)),
         value: Some(text.as_bytes()),
         time_ms: *ts,
+        epoch,
     });
     tables.apply("sink", epoch, writes).unwrap();
 }

@@ -146,7 +146,7 @@ fn farm() -> Farm {
 impl Farm {
     fn put(&self, table: &str, hash: Key, range: Option<Key>, text: &str) {
         let epoch = self.store.mark("test").unwrap_or(0) + 1;
-        let write = Write { table, hash, range, value: Some(text.as_bytes()), time_ms: 500 };
+        let write = Write { table, hash, range, value: Some(text.as_bytes()), time_ms: 500, epoch };
         let applied = self.store.apply("test", epoch, [write]).unwrap();
         assert_eq!(applied.taken, 1);
     }

@@ -60,7 +60,14 @@ pub struct TableRow {
     range: Option<Key>,
     /// The row as the text of a JSON object; `None` removes it.
     text: Option<String>,
+    at: At,
+}
+
+/// When a row is written: log time, and its epoch.
+#[derive(Clone, Copy, Debug)]
+struct At {
     time_ms: i64,
+    epoch: u64,
 }
 
 impl TableRow {
@@ -71,7 +78,8 @@ impl TableRow {
             hash: self.hash.clone(),
             range: self.range.clone(),
             value: self.text.as_ref().map(String::as_bytes),
-            time_ms: self.time_ms,
+            time_ms: self.at.time_ms,
+            epoch: self.at.epoch,
         }
     }
 }
@@ -83,16 +91,16 @@ impl TableRow {
 pub fn table_row(batch: &RowBatch, row: usize) -> Result<TableRow, RowError> {
     let Some(Destination::Table(table)) = batch.destination() else { return Err(RowError::NoTable) };
     let message = batch.rows.messages.get(row).copied().unwrap_or_default();
-    let time_ms = batch.origins.time_ms(message);
+    let at = At { time_ms: batch.origins.time_ms(message), epoch: batch.epoch(row).0 };
     match batch.rule.rule.actions.get(batch.action).map(|action| &action.target) {
-        Some(Target::Named(_)) => named(table, batch, row, time_ms),
-        Some(Target::Item(item)) => keyed(table, item, batch, row, time_ms),
+        Some(Target::Named(_)) => named(table, batch, row, at),
+        Some(Target::Item(item)) => keyed(table, item, batch, row, at),
         _ => Err(RowError::NoTable),
     }
 }
 
 /// `INTO table`, `dynamoDBv2`: columns by name.
-fn named(table: &TableDef, batch: &RowBatch, row: usize, time_ms: i64) -> Result<TableRow, RowError> {
+fn named(table: &TableDef, batch: &RowBatch, row: usize, at: At) -> Result<TableRow, RowError> {
     let raw = match &batch.rows.body {
         Body::Members(_) => None,
         Body::Raw => Some(whole(batch, row)),
@@ -110,7 +118,7 @@ fn named(table: &TableDef, batch: &RowBatch, row: usize, time_ms: i64) -> Result
     let hash = key_of(table, &table.hash, &member(&table.hash))?;
     let range = table.range.as_ref().map(|range| key_of(table, range, &member(range))).transpose()?;
     let text = String::from_utf8(batch.rows.json(row).into_owned()).ok();
-    Ok(TableRow { table: Arc::clone(&table.name), hash, range, text, time_ms })
+    Ok(TableRow { table: Arc::clone(&table.name), hash, range, text, at })
 }
 
 /// The whole result of a row: an object, or what `SELECT VALUE` gave; bytes that are no JSON as base64.
@@ -126,7 +134,7 @@ fn keyed(
     item: &ItemTarget,
     batch: &RowBatch,
     row: usize,
-    time_ms: i64,
+    at: At,
 ) -> Result<TableRow, RowError> {
     let mut templates = batch.templates(row);
     let mut next = || templates.next().flatten().unwrap_or_default();
@@ -135,11 +143,11 @@ fn keyed(
     let range = item.range.as_ref().map(|range| template_key(table, range, next(), &mut object)).transpose()?;
     let (payload_field, operation) = (next(), next());
     if operation.eq_ignore_ascii_case("delete") {
-        return Ok(TableRow { table: Arc::clone(&table.name), hash, range, text: None, time_ms });
+        return Ok(TableRow { table: Arc::clone(&table.name), hash, range, text: None, at });
     }
     object.insert(payload_field.into(), whole(batch, row));
     let text = Some(text(table, &Value::object(object))?);
-    Ok(TableRow { table: Arc::clone(&table.name), hash, range, text, time_ms })
+    Ok(TableRow { table: Arc::clone(&table.name), hash, range, text, at })
 }
 
 fn text(table: &TableDef, value: &Value) -> Result<String, RowError> {

@@ -92,6 +92,7 @@ fn apply(tables: &Tables, epoch: u64) {
         range: range.clone(),
         value: value.as_ref().map(String::as_bytes),
         time_ms: 0,
+        epoch,
     });
     tables.apply(SINK, epoch, writes).unwrap();
 }
@@ -238,7 +239,8 @@ fn the_journal_stays_short() {
     for epoch in 1..=200_u64 {
         let rows = names.iter().flat_map(|name| {
             let hash = move |n: u64| Key::from((epoch * 10 + n) as i64);
-            (0..10).map(move |n| Write { table: name, hash: hash(n), range: None, value: Some(value), time_ms: 0 })
+            let write = move |n| Write { table: name, hash: hash(n), range: None, value: Some(value), time_ms: 0, epoch };
+            (0..10).map(write)
         });
         tables.apply(SINK, epoch, rows).unwrap();
         longest = longest.max(tables.store().stats().journal_bytes);

@@ -78,7 +78,7 @@ impl Batch {
         self.bytes
     }
 
-    fn write(&mut self, keyspace: &Keyspace, key: Slice, value: Option<Slice>) {
+    pub(super) fn write(&mut self, keyspace: &Keyspace, key: Slice, value: Option<Slice>) {
         self.bytes += key.len() + value.as_ref().map_or(0, |value| value.len());
         self.longest_key = self.longest_key.max(key.len());
         self.shortest_key = Some(self.shortest_key.unwrap_or(usize::MAX).min(key.len()));

@@ -5,6 +5,7 @@
 //! | `store` | keyspaces of bytes; a batch over several of them is written whole or not at all, together with a mark |
 //! | `tables`| on a store: named tables of rows with hash key, range key and time to live |
 //! | `key`   | key values and their order-preserving stored form |
+//! | `history` | what rows were before, for those who look them up as of an epoch |
 //!
 //! A **mark** says how far its owner has come in the log. It is written in the batch of the rows it speaks of, so that
 //! after a crash rows and mark agree, however much of the end was lost: what is lost is read from the log again. The
@@ -15,6 +16,7 @@
 
 mod catalogue;
 mod error;
+mod history;
 mod journal;
 mod key;
 mod keyspace;

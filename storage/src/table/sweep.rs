@@ -35,7 +35,9 @@ impl Tables {
         let mut writer = self.store().lock();
         let view = self.store().snapshot();
         let mut batch = Batch::new();
-        for (name, keyspace) in tables {
+        for (name, keyspace, keeps_history) in tables {
+            // A replay may still look rows up as of the floor.
+            let now_ms = if keeps_history { now_ms.min(self.history().floor_ms()) } else { now_ms };
             let from = match &position {
                 Some((at, _)) if *name < **at => continue,
                 Some((at, key)) if *at == name => Bound::Excluded(&**key),

@@ -4,8 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use fjall::Slice;
+
 use super::catalogue::{self, Entry, TableSpec};
 use super::error::{ApplyError, CreateError, ReadError, StoreError, TableOpenError};
+use super::history::{History, Replaced};
 use super::key::{Key, MAX_KEY_BYTES};
 use super::keyspace::{Batch, Keyspace, Snapshot};
 use super::row::{self, Head, Row, RowError};
@@ -52,6 +55,8 @@ pub struct Write<'a> {
     pub value: Option<&'a [u8]>,
     /// Log time of the write, in ms.
     pub time_ms: i64,
+    /// Its epoch: for tables with a history.
+    pub epoch: u64,
 }
 
 /// What `apply` did.
@@ -83,6 +88,7 @@ struct Inner {
     /// Read-locked while rows are written, so that no table goes away in between.
     tables: RwLock<Catalogue>,
     cursor: Cursor,
+    history: History,
 }
 
 #[derive(Default)]
@@ -91,9 +97,17 @@ struct Catalogue {
     last_number: u64,
 }
 
-struct Table {
+pub(super) struct Table {
     entry: Entry,
     keyspace: Keyspace,
+    /// What rows were before a write is kept.
+    pub(super) keeps_history: bool,
+}
+
+impl Table {
+    fn new(entry: Entry, keyspace: Keyspace) -> Self {
+        Self { entry, keyspace, keeps_history: false }
+    }
 }
 
 /// One table at one moment. It keeps superseded data on disk while it lives: hold it for one query.
@@ -129,15 +143,17 @@ impl Tables {
             })?;
             let rows = store.keyspace(&entry.keyspace()).map_err(read)?;
             tables.last_number = tables.last_number.max(entry.number);
-            tables.by_name.insert(name.into(), Table { entry, keyspace: rows });
+            tables.by_name.insert(name.into(), Table::new(entry, rows));
         }
         drop_orphans(&store, &mut tables).map_err(read)?;
+        let history = History::open(&store).map_err(read)?;
         Ok(Self(Arc::new(Inner {
             store,
             catalogue: keyspace,
             max_row_bytes: config.max_row_bytes,
             tables: RwLock::new(tables),
             cursor: Cursor::default(),
+            history,
         })))
     }
 
@@ -154,7 +170,7 @@ impl Tables {
             let keyspace = self.store().keyspace(&entry.keyspace())?;
             tables.last_number = number;
             self.write_entry(&spec.name, Some(&entry))?;
-            tables.by_name.insert(spec.name.as_str().into(), Table { entry, keyspace });
+            tables.by_name.insert(spec.name.as_str().into(), Table::new(entry, keyspace));
             return Ok(Created::New);
         };
         if table.entry.spec == *spec || at < table.entry.changed {
@@ -223,6 +239,7 @@ impl Tables {
         let mut batch = Batch::new();
         let mut applied = Applied::default();
         let mut last: Option<(&str, &Table)> = None;
+        let mut replaced = Replaced::default();
         for (index, write) in writes.into_iter().enumerate() {
             let table = match last {
                 Some((name, table)) if name == write.table => Some(table),
@@ -234,8 +251,16 @@ impl Tables {
                 continue;
             };
             last = Some((write.table, table));
-            match self.put(&mut batch, table, &write) {
-                Ok(()) => applied.taken += 1,
+            match stored_row(table, &write, self.0.max_row_bytes) {
+                Ok((key, row)) => {
+                    if table.keeps_history {
+                        let place = (table.entry.number, &table.keyspace);
+                        let (history, new) = (&self.0.history, row.clone());
+                        history.note(self.store(), &mut batch, &mut replaced, place, &key, write.epoch, new)?;
+                    }
+                    batch.write(&table.keyspace, key.into(), row);
+                    applied.taken += 1;
+                }
                 Err(reason) => applied.rejected.push(Rejected { index, reason }),
             }
         }
@@ -245,20 +270,6 @@ impl Tables {
         batch.mark(sink, up_to);
         self.store().commit(batch)?;
         Ok(applied)
-    }
-
-    fn put(&self, batch: &mut Batch, table: &Table, write: &Write<'_>) -> Result<(), RowError> {
-        let spec = &table.entry.spec;
-        let key = encode_key(spec, &write.hash, write.range.as_ref())?;
-        let Some(text) = write.value else {
-            batch.delete(&table.keyspace, key);
-            return Ok(());
-        };
-        if text.len() > self.0.max_row_bytes {
-            return Err(RowError::RowTooLarge { bytes: text.len(), most: self.0.max_row_bytes });
-        }
-        batch.put(&table.keyspace, key, row::encode(write.time_ms, spec.ttl_ms, text));
-        Ok(())
     }
 
     /// How far `sink` has come, as readers see it.
@@ -314,15 +325,36 @@ impl Tables {
         &self.0.store
     }
 
+    pub(super) fn history(&self) -> &History {
+        &self.0.history
+    }
+
+    pub(super) fn with_table<T>(&self, name: &str, change: impl FnOnce(&mut Table) -> T) -> Option<T> {
+        self.write_catalogue().by_name.get_mut(name).map(change)
+    }
+
+    /// The table's number, its keyspace and the stored key; None if the key does not fit the table.
+    pub(super) fn place(
+        &self,
+        table: &str,
+        hash: &Key,
+        range: Option<&Key>,
+    ) -> Result<Option<(u64, Keyspace, Vec<u8>)>, ReadError> {
+        let tables = self.read_catalogue();
+        let found = tables.by_name.get(table).ok_or_else(|| ReadError::UnknownTable(table.to_owned()))?;
+        let key = encode_key(&found.entry.spec, hash, range).ok();
+        Ok(key.map(|key| (found.entry.number, found.keyspace.clone(), key)))
+    }
+
     pub(super) fn cursor(&self) -> &Cursor {
         &self.0.cursor
     }
 
-    /// The tables that may have rows to sweep, in order.
-    pub(super) fn expiring(&self) -> Vec<(Arc<str>, Keyspace)> {
+    /// The tables that may have rows to sweep, in order, and whether they keep a history.
+    pub(super) fn expiring(&self) -> Vec<(Arc<str>, Keyspace, bool)> {
         let tables = self.read_catalogue();
         let expiring = tables.by_name.iter().filter(|(_, table)| table.entry.expires);
-        expiring.map(|(name, table)| (name.clone(), table.keyspace.clone())).collect()
+        expiring.map(|(name, table)| (name.clone(), table.keyspace.clone(), table.keeps_history)).collect()
     }
 
     fn write_entry(&self, name: &str, entry: Option<&Entry>) -> Result<(), StoreError> {
@@ -342,6 +374,17 @@ impl Tables {
     fn write_catalogue(&self) -> RwLockWriteGuard<'_, Catalogue> {
         self.0.tables.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The key and the stored row of a write; no row for a removal.
+fn stored_row(table: &Table, write: &Write<'_>, most: usize) -> Result<(Vec<u8>, Option<Slice>), RowError> {
+    let spec = &table.entry.spec;
+    let key = encode_key(spec, &write.hash, write.range.as_ref())?;
+    let Some(text) = write.value else { return Ok((key, None)) };
+    if text.len() > most {
+        return Err(RowError::RowTooLarge { bytes: text.len(), most });
+    }
+    Ok((key, Some(row::encode(write.time_ms, spec.ttl_ms, text).into())))
 }
 
 fn encode_key(spec: &TableSpec, hash: &Key, range: Option<&Key>) -> Result<Vec<u8>, RowError> {

@@ -22,11 +22,11 @@ fn open(folder: &TempDir) -> Tables {
 }
 
 fn write<'a>(table: &'a str, hash: impl Into<Key>, range: Option<Key>, value: &'a str, time_ms: i64) -> Write<'a> {
-    Write { table, hash: hash.into(), range, value: Some(value.as_bytes()), time_ms }
+    Write { table, hash: hash.into(), range, value: Some(value.as_bytes()), time_ms, epoch: 0 }
 }
 
 fn remove(table: &str, hash: impl Into<Key>) -> Write<'_> {
-    Write { table, hash: hash.into(), range: None, value: None, time_ms: 0 }
+    Write { table, hash: hash.into(), range: None, value: None, time_ms: 0, epoch: 0 }
 }
 
 fn values(scan: impl Iterator<Item = Result<Row, StoreError>>) -> Vec<String> {
