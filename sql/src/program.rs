@@ -5,6 +5,7 @@
 //! program knows no sinks and keeps nothing of a message once its rows are out.
 
 mod absence;
+mod calling;
 mod columns;
 mod conditions;
 mod explain;
@@ -49,8 +50,9 @@ use reference::Reference;
 use rows::Original;
 
 pub use absence::Face;
+pub use calling::{Answer, Answers, Call, Calling, Evaluated, Request};
 pub use explain::{Explained, Explanation, explain};
-pub(crate) use paths::{anywhere, as_path, exprs};
+pub(crate) use paths::as_path;
 pub use stored::{ROW_FORMAT, StoredRowError};
 pub use texts::Texts;
 

@@ -28,8 +28,6 @@ pub use outcome::{Outcome, Row};
 pub use report::{Failure, Report};
 pub use scalar::Scalar;
 
-use crate::functions::{self, Purity};
-use crate::program::{anywhere, exprs};
 use crate::rule::Rule;
 use crate::topic::FilterTrie;
 
@@ -147,17 +145,6 @@ pub fn reaches(rule: &Rule, given: &Given) -> bool {
     let mut found = Vec::new();
     trie.matches(&given.topic, &mut found);
     !found.is_empty()
-}
-
-/// Does the rule call functions that ask other systems?
-pub fn asks_others(rule: &Rule) -> bool {
-    let is_external = |expr: &crate::ast::Expr| match &expr.kind {
-        crate::ast::ExprKind::Call { function, .. } => {
-            functions::lookup(function).is_some_and(|function| function.purity == Purity::External)
-        }
-        _ => false,
-    };
-    exprs(rule).into_iter().any(|expr| anywhere(expr, &is_external))
 }
 
 /// Have two paths come to the same? Failures may be worded differently.

@@ -17,8 +17,28 @@ pub(super) struct Place<'a> {
     /// Why an aggregate cannot stand here; `None` where it can.
     pub no_aggregates: Option<&'static str>,
     /// May functions that ask other systems stand here?
-    pub external: bool,
+    pub external: External,
 }
+
+/// Whether functions that ask other systems may stand in a place.
+#[derive(Clone, Copy)]
+pub(super) enum External {
+    /// All of them: a test brings the answers.
+    Stubbed,
+    /// Those that this version has.
+    Allowed,
+    /// None, for this reason and with this advice.
+    Refused(&'static str, &'static str),
+}
+
+/// Why windows take no answers of other systems.
+pub(super) const IN_WINDOW: External = External::Refused(
+    "a window cannot depend on what another system answers: a replay must give the same rows",
+    "let one rule make the call and write INTO TOPIC 'x/…', and another one aggregate over 'x/#'",
+);
+/// Why error actions take none.
+pub(super) const IN_ERROR_ACTION: External =
+    External::Refused("an error action cannot ask another system", "name what it needs in the rule's own actions");
 
 /// The aggregate of that name.
 pub(super) fn aggregate(name: &str) -> Option<AggregateFunction> {
@@ -70,13 +90,38 @@ fn call(expr: &Expr, name: &str, args: &[Expr], place: Place<'_>, out: &mut Vec<
             Diagnostic::warning("arity", whole, format!("{message}: this is always Undefined"))
         });
     }
-    if function.purity == Purity::External && !place.external {
-        let message = format!("{name} asks another system; such functions are not available in this version");
-        out.push(Diagnostic::error("not-available", span, message));
+    if function.purity == Purity::External {
+        external(expr, name, args, span, place, out);
     }
     if name == "topic" {
         check_level(expr, args, place, out);
     }
+}
+
+/// Where functions that ask other systems may stand, and what must be plain from the text.
+fn external(expr: &Expr, name: &str, args: &[Expr], span: Span, place: Place<'_>, out: &mut Vec<Diagnostic>) {
+    match place.external {
+        External::Stubbed => return,
+        External::Refused(reason, help) => {
+            out.push(Diagnostic::error("external", span, format!("{name}: {reason}")).help(help));
+            return;
+        }
+        External::Allowed => {}
+    }
+    let what = match name {
+        "get_thing_shadow" => "device shadows come with a later version",
+        "get_registry_data" => "there is no device registry",
+        "get_dynamodb" if !matches!(args.first().map(|arg| &arg.kind), Some(ExprKind::Literal(Value::String(_)))) => {
+            let message = "the table of get_dynamodb must be named in the rule itself";
+            let help = "write its name in quotes; tables that rules look up keep their history for it";
+            let span = args.first().map_or(expr.span, |arg| arg.span);
+            out.push(Diagnostic::error("lookup", span, message).help(help));
+            return;
+        }
+        _ => return,
+    };
+    let message = format!("{name} is not available in this version: {what}");
+    out.push(Diagnostic::error("not-available", span, message));
 }
 
 /// The place of the function's name.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::ast::{ExprKind, Item, Items, Span};
 use crate::diagnostic::Diagnostic;
+use crate::program::Call;
 use crate::rule::{Action, ColumnType, ItemTarget, KeyTemplate, Rule, Statement, TableDef, Target};
 use crate::suggest;
 
@@ -70,6 +71,9 @@ pub fn check(rule: &Rule, catalog: &dyn CatalogView) -> Vec<Diagnostic> {
     for action in &rule.actions {
         check_action(action, Some(rule), catalog, &mut out);
     }
+    for call in rule.calls().iter().filter(|call| &**call.function == "get_dynamodb") {
+        check_lookup(call, catalog, &mut out);
+    }
     // What goes there is a message about the failure, not the rule's row.
     if let Some(action) = &rule.error_action {
         check_action(action, None, catalog, &mut out);
@@ -124,6 +128,39 @@ fn unknown(action: &Action, name: &str, wants_table: bool, wants_sink: bool, cat
             _ => format!("create it with CREATE TABLE {name} … or CREATE SINK {name} …"),
         });
     Diagnostic::error("destination", action.span, format!("there is no {kind} {name}")).help(help)
+}
+
+/// `get_dynamodb(table, hash column, value[, range column, value], role)`: the columns must be the table's key.
+fn check_lookup(call: &Call<'_>, catalog: &dyn CatalogView, out: &mut Vec<Diagnostic>) {
+    let Some(name) = call.text(0) else { return };
+    let span = call.args.first().map_or(call.expr.span, |arg| arg.span);
+    let Some(table) = catalog.table(name) else {
+        let names = catalog.names();
+        let tables = names.iter().map(String::as_str).filter(|candidate| catalog.table(candidate).is_some());
+        let help = suggest::did_you_mean(name, tables)
+            .unwrap_or_else(|| format!("create it: CREATE TABLE {name} (id VARCHAR, PRIMARY KEY (id))"));
+        out.push(Diagnostic::error("lookup", span, format!("there is no table {name}")).help(help));
+        return;
+    };
+    let key = match &table.range {
+        Some(range) => format!("{}, {range}", table.hash),
+        None => table.hash.to_string(),
+    };
+    if (call.args.len() == 6) != table.range.is_some() {
+        let message = format!("the key of table {name} is ({key}): get_dynamodb needs each of its columns with a value");
+        let role = "the last argument is the role, for which any text will do";
+        out.push(Diagnostic::error("lookup", call.expr.span, message).help(role));
+        return;
+    }
+    for (place, column) in [(1, Some(&table.hash)), (3, table.range.as_ref())] {
+        if let (Some(given), Some(column)) = (call.text(place), column)
+            && given != column
+        {
+            let span = call.args.get(place).map_or(call.expr.span, |arg| arg.span);
+            let message = format!("`{given}` is not the key of table {name}, which is ({key})");
+            out.push(Diagnostic::error("lookup", span, message).help(format!("write '{column}'")));
+        }
+    }
 }
 
 /// The `dynamoDB` action names the key columns itself: they must be the table's.

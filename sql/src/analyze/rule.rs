@@ -7,7 +7,7 @@ use crate::diagnostic::Diagnostic;
 use crate::rule::{Rule, Target};
 use crate::topic::TopicFilter;
 
-use super::calls::{self, NO_WINDOW, Place};
+use super::calls::{self, External, IN_ERROR_ACTION, IN_WINDOW, NO_WINDOW, Place};
 use super::{absence, doubts, window};
 
 /// Checks a rule, and takes it apart if it is windowed and nothing is wrong. `sound`: its text was without mistakes.
@@ -18,14 +18,24 @@ pub(super) fn finish(rule: &mut Rule, sound: bool, out: &mut Vec<Diagnostic>) {
 /// The same; `loose`, for tests: functions that ask other systems are allowed, and a topic stands for any parameter.
 pub(super) fn finish_with(rule: &mut Rule, sound: bool, loose: bool, out: &mut Vec<Diagnostic>) {
     let before = out.len();
-    check_statement(&rule.select, rule.dialect, loose, out);
+    let external = match (rule.select.window.is_some(), loose) {
+        (true, _) => IN_WINDOW,
+        (false, true) => External::Stubbed,
+        (false, false) => External::Allowed,
+    };
+    check_statement(&rule.select, rule.dialect, external, out);
+    if !loose {
+        check_secrets(rule, out);
+    }
     let place = Place {
         dialect: rule.dialect,
         filter: rule.filter.as_ref(),
         no_aggregates: if rule.select.window.is_some() { None } else { Some("templates have one message each") },
-        external: loose,
+        external,
     };
-    for action in rule.actions.iter().chain(&rule.error_action) {
+    let actions = rule.actions.iter().map(|action| (action, place));
+    let error_action = rule.error_action.iter().map(|action| (action, Place { external: IN_ERROR_ACTION, ..place }));
+    for (action, place) in actions.chain(error_action) {
         for template in action.templates() {
             template.exprs().for_each(|expr| calls::check(expr, place, out));
             template.exprs().for_each(|expr| doubts::expr(expr, rule.dialect, out));
@@ -45,10 +55,10 @@ pub(super) fn finish_with(rule: &mut Rule, sound: bool, loose: bool, out: &mut V
 
 /// The checks of a statement; what asks other systems is allowed (tests bring stubs).
 pub(super) fn check_select(select: &Select, dialect: Dialect, out: &mut Vec<Diagnostic>) {
-    check_statement(select, dialect, true, out);
+    check_statement(select, dialect, External::Stubbed, out);
 }
 
-fn check_statement(select: &Select, dialect: Dialect, external: bool, out: &mut Vec<Diagnostic>) {
+fn check_statement(select: &Select, dialect: Dialect, external: External, out: &mut Vec<Diagnostic>) {
     let filter = select.from.as_ref().and_then(|(text, _)| TopicFilter::new(text).ok());
     let windowed = select.window.is_some();
     let in_items = if windowed { None } else { Some(NO_WINDOW) };
@@ -92,6 +102,23 @@ fn check_grouping(select: &Select, out: &mut Vec<Diagnostic>) {
     } else if let Some(having) = &select.having {
         let help = "use WHERE; HAVING judges the rows of a window";
         out.push(Diagnostic::error("having", having.span, "HAVING needs GROUP BY").help(help));
+    }
+}
+
+/// A secret in the rule's rows is a secret no more.
+fn check_secrets(rule: &Rule, out: &mut Vec<Diagnostic>) {
+    fn find(expr: &Expr, found: &mut Vec<Span>) {
+        match &expr.kind {
+            ExprKind::Call { function, .. } if &**function == "get_secret" => found.push(expr.span),
+            _ => expr.for_each_child(|child| find(child, found)),
+        }
+    }
+    let mut found = Vec::new();
+    rule.select.items.exprs().for_each(|expr| find(expr, &mut found));
+    for span in found {
+        let message = "the rows of this rule may hold the secret, and everybody who reads them reads it";
+        let help = "use get_secret in the parameters of an action, or in WHERE";
+        out.push(Diagnostic::warning("secret", span, message).help(help));
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::calling::Asking;
 use super::paths::{exprs, visit_paths};
 use super::payloads::Payloads;
 use super::rows::{Original, columns_of};
@@ -78,12 +79,30 @@ impl Reference {
         undefined: &mut [u64],
         out: &mut Vec<RuleRows>,
     ) {
+        self.evaluate_asking(index, messages, &[], told, undefined, out);
+    }
+
+    /// The same, with answers of other systems. Messages for which something has to be asked are passed over.
+    pub(super) fn evaluate_asking(
+        &self,
+        index: usize,
+        messages: &[Message<'_>],
+        asking: &[Asking<'_>],
+        told: &mut [bool],
+        undefined: &mut [u64],
+        out: &mut Vec<RuleRows>,
+    ) {
         let mut kept: Vec<(u32, Row, Vec<Option<String>>)> = Vec::new();
         let mut rejects = Vec::new();
         for (number, (message, told)) in messages.iter().zip(told).enumerate() {
+            let externals = asking.get(number);
             let number = number as u32;
+            let rejected = rejects.len();
             let mut reject = |reason: String| rejects.push(Reject { message: number, reason });
             let mut scope = Scope::new(message, self.rule.dialect);
+            if let Some(externals) = externals {
+                scope = scope.with_externals(externals);
+            }
             if self.needs_payload {
                 let payload = json::parse(message.payload, self.rule.dialect);
                 if let Err(error) = &payload
@@ -95,14 +114,19 @@ impl Reference {
                 self.count_undefined(payload.as_ref().ok(), undefined);
                 scope = scope.with_payload(payload);
             }
-            match self.row(&mut scope, message) {
-                Ok(Some(row)) => {
-                    let templates = self.templates(&scope, &mut reject);
-                    kept.push((number, row, templates));
+            let row = match self.row(&mut scope, message) {
+                Ok(row) => row.map(|row| (number, row, self.templates(&scope, &mut reject))),
+                Err(failure) => {
+                    reject(failure.to_string());
+                    None
                 }
-                Ok(None) => {}
-                Err(failure) => reject(failure.to_string()),
+            };
+            if externals.is_some_and(Asking::is_waiting) {
+                // It comes again, from the beginning.
+                rejects.truncate(rejected);
+                continue;
             }
+            kept.extend(row);
         }
         self.collect(index, messages, kept, rejects, out);
     }

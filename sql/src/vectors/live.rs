@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use super::case::{Given, Stub};
 use super::outcome::{Outcome, Row};
-use super::{Evaluate, Scalar, asks_others};
-use crate::program::{Face, Program, RuleRows};
+use super::Evaluate;
+use crate::eval::Externals;
+use crate::message::Message;
+use crate::program::{Answers, Calling, Face, Program, RuleRows};
 use crate::rule::{Action, Rule, Target};
 
 /// As often is a message evaluated.
@@ -20,13 +22,9 @@ pub struct Live;
 
 impl Evaluate for Live {
     fn evaluate(&self, rule: &Arc<Rule>, given: &Given, stubs: &[Stub]) -> Outcome {
-        // Programs get the answers of other systems through the dataflow, which a test has not.
-        if asks_others(rule) {
-            return Scalar.evaluate(rule, given, stubs);
-        }
-        let row = several_times(rule, given);
+        let row = several_times(rule, given, stubs);
         // A rule's rows are made in another way when they go where columns are wanted.
-        let into_columns = several_times(&with_sink(rule), given);
+        let into_columns = several_times(&with_sink(rule), given, stubs);
         match (&row, &into_columns) {
             (Outcome::Rows(a), Outcome::Rows(b))
                 if !a.iter().map(|row| &row.payload).eq(b.iter().map(|row| &row.payload)) =>
@@ -38,9 +36,12 @@ impl Evaluate for Live {
     }
 }
 
-fn several_times(rule: &Arc<Rule>, given: &Given) -> Outcome {
+fn several_times(rule: &Arc<Rule>, given: &Given, stubs: &[Stub]) -> Outcome {
     let mut out = Vec::new();
-    Program::new(std::slice::from_ref(rule)).evaluate(&[given.message(); COPIES], &mut out);
+    match Calling::new(rule) {
+        Some(calling) => out = asked(&calling, &[given.message(); COPIES], stubs),
+        None => Program::new(std::slice::from_ref(rule)).evaluate(&[given.message(); COPIES], &mut out),
+    }
     let first = outcome(rule, 0, &out, 0);
     for copy in 1..COPIES {
         let later = outcome(rule, 0, &out, copy as u32);
@@ -49,6 +50,23 @@ fn several_times(rule: &Arc<Rule>, given: &Given) -> Outcome {
         }
     }
     first
+}
+
+/// The rows of a rule that asks other systems, once the stubs have answered what it asks.
+fn asked(calling: &Calling, messages: &[Message<'_>], stubs: &[Stub]) -> Vec<RuleRows> {
+    let mut answers = vec![Answers::default(); messages.len()];
+    loop {
+        let evaluated = calling.evaluate(messages, &answers);
+        if evaluated.requests.is_empty() {
+            return evaluated.rows;
+        }
+        for (message, request) in evaluated.requests {
+            let answer = stubs.call(&request.function, &request.args);
+            if let Some(of_message) = answers.get_mut(message as usize) {
+                of_message.add(request, answer);
+            }
+        }
+    }
 }
 
 /// The rule with one more action, into a sink.

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::case::{Case, Event, Given, Step};
-use super::{Report, Surroundings, asks_others, judge, live, reaches, rule_of};
+use super::{Report, Surroundings, judge, live, reaches, rule_of};
 use crate::program::Program;
 use crate::rule::Rule;
 use crate::vectors::Failure;
@@ -41,7 +41,7 @@ fn member<'c>(case: &'c Case, surroundings: &dyn Surroundings) -> Option<Member<
     let given = message_of(step)?;
     let rule = rule_of(case, surroundings).ok()?;
     let over_time = rule.windowed.is_some() || rule.select.absence.is_some();
-    let fits = !over_time && !asks_others(&rule) && reaches(&rule, given);
+    let fits = !over_time && !rule.asks() && reaches(&rule, given);
     fits.then_some(Member { case, step, given, rule })
 }
 
