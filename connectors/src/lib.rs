@@ -1,6 +1,7 @@
 //! Everything of Hedgerow with a socket: the MQTT gateway, the HTTP API, the query endpoint, and `serve()`, which
 //! assembles them with the engine. Does not know the inside of operators.
 
+pub mod calls;
 pub mod client;
 pub mod config;
 pub mod gateway;

@@ -25,8 +25,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hedgerow_engine::call::NoCaller;
 use hedgerow_engine::catalog::{Catalog, Change, ChangeSet, Form, Kind};
-use hedgerow_engine::engine::{Engine, EngineConfig};
+use hedgerow_engine::engine::{Engine, EngineConfig, Outside};
 use hedgerow_engine::errors::Errors;
 use hedgerow_engine::metrics::RuleStats;
 use hedgerow_engine::operators::absence::AbsenceState;
@@ -123,7 +124,7 @@ impl Resolve for Resolver {
     fn resolve(&self, catalog: &Catalog, _: u64) -> Arc<Vec<Arc<ActiveRule>>> {
         let active = |rule: &Arc<hedgerow_sql::rule::Rule>| {
             let stats = Arc::new(RuleStats::default());
-            Arc::new(ActiveRule { rule: Arc::clone(rule), destinations: vec![Destination::Derived], stats })
+            Arc::new(ActiveRule::new(Arc::clone(rule), vec![Destination::Derived], stats))
         };
         Arc::new(catalog.active_rules().map(active).collect())
     }
@@ -334,7 +335,7 @@ fn idle(folder: &Path, devices: u64, for_how_long: Duration) {
             &config,
             Arc::clone(&log),
             tables,
-            Box::new(NoSinks),
+            Outside { opener: Box::new(NoSinks), caller: Arc::new(NoCaller) },
             &place.join("checkpoints"),
             Arc::new(SystemDisk),
             Arc::new(|| None),

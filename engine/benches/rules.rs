@@ -21,7 +21,6 @@ use std::time::Duration;
 
 use hedgerow_engine::catalog::{Catalog, Change, ChangeSet, Form, Kind};
 use hedgerow_engine::errors::Errors;
-use hedgerow_engine::metrics::RuleStats;
 use hedgerow_engine::operators::evaluate::{Evaluate, Out, Resolve};
 use hedgerow_engine::rows::{ActiveRule, Destination};
 use hedgerow_engine::step::Step;
@@ -45,7 +44,7 @@ impl Resolve for Nowhere {
                 _ => Destination::Derived,
             });
             let destinations = destinations.collect();
-            Arc::new(ActiveRule { rule: Arc::clone(rule), destinations, stats: Arc::new(RuleStats::default()) })
+            Arc::new(ActiveRule::new(Arc::clone(rule), destinations, Arc::default()))
         });
         Arc::new(rules.collect())
     }

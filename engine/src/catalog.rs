@@ -156,6 +156,9 @@ pub struct Object {
     pub since: u64,
     /// False: disabled by `Enable` or by `ruleDisabled`.
     pub enabled: bool,
+    /// Of a table: a rule that asks other systems writes it, or once wrote it. Its rows come on the called lane for good,
+    /// since the order of two lanes cannot be told.
+    pub called: bool,
     /// The text, parsed.
     pub definition: Definition,
 }
@@ -197,6 +200,8 @@ struct Stored {
     owner: String,
     since: u64,
     enabled: bool,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    called: bool,
 }
 
 impl Catalog {
@@ -217,6 +222,7 @@ impl Catalog {
                         owner: set.owner.as_str().into(),
                         since: epoch,
                         enabled,
+                        called: next.get(&(*kind, name.as_str().into())).is_some_and(|was| was.called),
                         definition,
                     };
                     next.insert((*kind, name.as_str().into()), object);
@@ -232,7 +238,19 @@ impl Catalog {
             }
         }
         self.objects = next;
+        self.note_called();
         Ok(())
+    }
+
+    /// Marks the tables that rules in force write after having asked other systems.
+    fn note_called(&mut self) {
+        let asking = self.active_rules().filter(|rule| rule.asks()).map(Arc::clone).collect::<Vec<_>>();
+        let targets = asking.iter().flat_map(|rule| &rule.actions).filter_map(|action| action.destination());
+        for name in targets {
+            if let Some(table) = self.objects.get_mut(&(Kind::Table, Arc::clone(name))) {
+                table.called = true;
+            }
+        }
     }
 
     /// The object of that kind and name.
@@ -282,6 +300,7 @@ impl Catalog {
                 owner: object.owner.to_string(),
                 since: object.since,
                 enabled: object.enabled,
+                called: object.called,
             })
             .collect();
         serde_json::to_vec(&stored).unwrap_or_default()
@@ -303,6 +322,7 @@ impl Catalog {
                 owner: object.owner.into(),
                 since: object.since,
                 enabled: object.enabled,
+                called: object.called,
                 definition,
             };
             catalog.objects.insert(key, object);

@@ -18,6 +18,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use hedgerow_storage::checkpoint::Checkpoints;
 use hedgerow_storage::log::{Epoch, Log};
+use hedgerow_storage::table::Tables;
 
 use crate::SEMANTICS;
 use crate::metrics::EngineMetrics;
@@ -73,6 +74,8 @@ pub struct Writer {
     pub registry: Arc<Registry>,
     /// Whose retention follows.
     pub log: Arc<Log>,
+    /// Whose history is kept as far back.
+    pub tables: Tables,
     /// When the next one is marked.
     pub schedule: Arc<Schedule>,
     /// Counters.
@@ -139,6 +142,9 @@ impl Writer {
     fn retain(&self) {
         let Some(oldest) = self.files.log_floor().map(Epoch) else { return };
         self.metrics.replay_floor_us.set(oldest.0);
+        if let Err(error) = self.tables.forget_history(oldest.0) {
+            tracing::warn!(%error, "old rows of tables that rules look up stay; they go with the next checkpoint");
+        }
         let below = (self.other_readers)().map_or(oldest, |reader| reader.min(oldest));
         if let Err(error) = self.log.retain(below) {
             tracing::warn!(%error, "old log segments stay; they are dropped with the next checkpoint");

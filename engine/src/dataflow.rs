@@ -1,8 +1,12 @@
 //! The one static dataflow, and a worker's loop around it.
 //!
 //! `input → evaluate ─┬─ rows ──────────────┬→ deliver → probe`
-//! `                  ├─ keyed → window ────┤`
-//! `                  └─ watched → absence ─┘`
+//! `                  ├─ keyed → window ────┤      ┊`
+//! `                  ├─ watched → absence ─┘      ┊`
+//! `                  └─ called → call ─────→ deliver what was called for`
+//!
+//! Both deliver operators are one [`Deliver`]: two frontiers of one thing. The probe is at the first, so that nobody but
+//! the sinks concerned waits for what rules ask other systems.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,19 +17,26 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use hedgerow_storage::log::{Epoch, Log};
+use hedgerow_storage::table::Tables;
 use timely::container::CapacityContainerBuilder;
 use timely::dataflow::channels::pact::{ExchangeCore, Pipeline};
 use timely::dataflow::operators::vec::Input;
 use timely::dataflow::operators::{Concatenate, Operator, Probe};
 use timely::dataflow::{ProbeHandle, Scope, Stream};
+use timely::scheduling::Activator;
 use timely::worker::Worker;
 
+use crate::call::Caller;
 use crate::checkpoint::Part;
+use crate::errors::Errors;
+use crate::lookup::{Applied, Lookups};
+use crate::metrics::EngineMetrics;
 use crate::operators::absence::{AbsenceState, Watched};
+use crate::operators::call::{Called, Calls, Means};
 use crate::operators::deliver::Deliver;
 use crate::operators::evaluate::{Evaluate, Out, Resolve};
 use crate::operators::window::{Keyed, WindowState};
-use crate::rows::{Local, RowBatch};
+use crate::rows::{Lane, Local, RowBatch};
 use crate::sink::registry::Registry;
 use crate::source::{Frontier, InFlight};
 use crate::step::{Feed, Step};
@@ -37,8 +48,20 @@ pub struct Shared {
     pub deadlines: Arc<Deadlines>,
     pub in_flight: Arc<InFlight>,
     pub progress: Arc<Progress>,
+    pub calls: CallMeans,
     /// The epoch before the first step.
     pub start: Epoch,
+    /// The end of the log when the engine started.
+    pub replayed: Epoch,
+}
+
+/// What the call operators of all workers share.
+pub struct CallMeans {
+    pub caller: Arc<dyn Caller>,
+    pub tables: Tables,
+    pub applied: Arc<Applied>,
+    pub errors: Arc<Errors>,
+    pub metrics: Arc<EngineMetrics>,
 }
 
 /// How far each worker is, and the least of them.
@@ -180,21 +203,24 @@ fn build<'scope, R: Resolve + 'static>(
     checkpoints: &[Checkpoints; 2],
 ) -> ProbeHandle<u64> {
     let [of_windows, of_absence] = checkpoints;
-    let Evaluated { rows, keyed, watched } = evaluated(scope, steps, operators.evaluate, shared);
+    let Evaluated { rows, keyed, watched, asked } = evaluated(scope, steps, operators.evaluate, shared);
     let closed = windowed(scope, keyed, operators.windows, shared, of_windows);
     let noticed = absent(scope, watched, operators.absence, shared, of_absence);
-    delivered(scope, scope.concatenate([rows, closed, noticed]), shared)
+    let answered = called(scope, asked, shared);
+    delivered(scope, scope.concatenate([rows, closed, noticed]), answered, shared)
 }
 
 type Batches<'scope> = Stream<'scope, u64, Local<RowBatch>>;
 type KeyedRows<'scope> = Stream<'scope, u64, Local<Keyed>>;
 type WatchedItems<'scope> = Stream<'scope, u64, Local<Watched>>;
+type Asked<'scope> = Stream<'scope, u64, Local<Called>>;
 
 /// What comes out of the rules.
 struct Evaluated<'scope> {
     rows: Batches<'scope>,
     keyed: KeyedRows<'scope>,
     watched: WatchedItems<'scope>,
+    asked: Asked<'scope>,
 }
 
 fn evaluated<'scope, R: Resolve + 'static>(
@@ -210,9 +236,11 @@ fn evaluated<'scope, R: Resolve + 'static>(
     let (rows_output, rows) = builder.new_output();
     let (keyed_output, keyed) = builder.new_output();
     let (watched_output, watched) = builder.new_output();
+    let (called_output, asked) = builder.new_output();
     let mut rows_output = OutputBuilder::<u64, CapacityContainerBuilder<Local<RowBatch>>>::from(rows_output);
     let mut keyed_output = OutputBuilder::<u64, CapacityContainerBuilder<Local<Keyed>>>::from(keyed_output);
     let mut watched_output = OutputBuilder::<u64, CapacityContainerBuilder<Local<Watched>>>::from(watched_output);
+    let mut called_output = OutputBuilder::<u64, CapacityContainerBuilder<Local<Called>>>::from(called_output);
     let parts = shared.parts.clone();
     let mut out = Vec::new();
     let first = scope.worker().index() == 0;
@@ -221,21 +249,35 @@ fn evaluated<'scope, R: Resolve + 'static>(
             let mut rows_output = rows_output.activate();
             let mut keyed_output = keyed_output.activate();
             let mut watched_output = watched_output.activate();
+            let mut called_output = called_output.activate();
             input.for_each(|capability, steps| {
-                let held = [0, 1, 2].map(|output| capability.retain_least(output));
-                let [Some(for_rows), Some(for_keyed), Some(for_watched)] = held else { return };
+                let held = [0, 1, 2, 3].map(|output| capability.retain_least(output));
+                let [Some(for_rows), Some(for_keyed), Some(for_watched), Some(for_called)] = held else { return };
+                let mut at = *for_rows.time();
                 for step in steps.drain(..) {
                     evaluate.step(&step, &mut out);
-                    let mut rows = rows_output.session(&for_rows);
-                    let mut keyed = keyed_output.session(&for_keyed);
-                    let mut watched = watched_output.session(&for_watched);
-                    for item in out.drain(..) {
-                        match item {
-                            Out::Rows(batch) => rows.give(batch),
-                            Out::Keyed(item) => keyed.give(item),
-                            Out::Watched(item) => watched.give(item),
+                    let mut items = out.drain(..).peekable();
+                    while items.peek().is_some() {
+                        let [at_rows, at_keyed, at_watched, at_called] =
+                            [&for_rows, &for_keyed, &for_watched, &for_called].map(|held| held.delayed(&at));
+                        let mut rows = rows_output.session(&at_rows);
+                        let mut keyed = keyed_output.session(&at_keyed);
+                        let mut watched = watched_output.session(&at_watched);
+                        let mut called = called_output.session(&at_called);
+                        for item in items.by_ref() {
+                            match item {
+                                Out::Rows(batch) => rows.give(batch),
+                                Out::Keyed(item) => keyed.give(item),
+                                Out::Watched(item) => watched.give(item),
+                                Out::Called(item) => called.give(item),
+                                Out::Time(later) => {
+                                    at = at.max(later);
+                                    break;
+                                }
+                            }
                         }
                     }
+                    drop(items);
                     if step.checkpoint && first {
                         let bytes = vec![evaluate.catalog().encode()];
                         let _ = parts.send(Part { epoch: step.end, name: "catalog".into(), bytes });
@@ -244,7 +286,7 @@ fn evaluated<'scope, R: Resolve + 'static>(
             });
         }
     });
-    Evaluated { rows, keyed, watched }
+    Evaluated { rows, keyed, watched, asked }
 }
 
 fn windowed<'scope>(
@@ -366,35 +408,107 @@ fn take_up_to<T>(stash: &mut Stash<T>, up_to: u64) -> Vec<T> {
     std::mem::replace(stash, later).into_values().flatten().collect()
 }
 
-fn delivered<'scope>(scope: Scope<'scope, u64>, rows: Batches<'scope>, shared: &Arc<Shared>) -> ProbeHandle<u64> {
-    const RETRY: Duration = Duration::from_millis(5);
+/// The rows of rules that ask other systems, each with the time of its message.
+fn called<'scope>(scope: Scope<'scope, u64>, asked: Asked<'scope>, shared: &Arc<Shared>) -> Batches<'scope> {
+    let means = &shared.calls;
+    let worker = scope.worker();
+    asked.unary_frontier::<CapacityContainerBuilder<Local<RowBatch>>, _, _, _>(Pipeline, "call", |capability, info| {
+        let activator = worker.sync_activator_for(info.address.to_vec());
+        // It fails when the worker has ended; then there is nobody to wake.
+        let wake: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
+            let _ = activator.activate();
+        });
+        let lookups = Lookups::new(means.tables.clone(), Arc::clone(&means.applied), Arc::clone(&wake));
+        let mut calls = Calls::new(Means {
+            caller: Arc::clone(&means.caller),
+            lookups,
+            errors: Arc::clone(&means.errors),
+            metrics: Arc::clone(&means.metrics),
+            in_flight: Arc::clone(&shared.in_flight),
+            registry: Arc::clone(&shared.registry),
+            replayed: shared.replayed,
+            wake,
+        });
+        let mut capability = Some(capability);
+        let mut out: Vec<(u64, RowBatch)> = Vec::new();
+        move |(input, frontier), output| {
+            input.for_each(|time, data| {
+                let Some(time) = time.least() else { return };
+                for item in data.0.drain(..) {
+                    match item {
+                        Called::Rows(batch) => out.push((*time, batch)),
+                        Called::Ask(ask) => calls.take(*time, ask, &mut out),
+                    }
+                }
+            });
+            calls.advance(&mut out);
+            let Some(held) = capability.as_mut() else { return };
+            for (time, batch) in out.drain(..) {
+                output.session(&held.delayed(&time)).give(batch);
+            }
+            let next = frontier.frontier().first().copied();
+            match calls.oldest().into_iter().chain(next).min() {
+                Some(oldest) if oldest > *held.time() => held.downgrade(&oldest),
+                Some(_) => {}
+                None => capability = None,
+            }
+        }
+    })
+}
+
+/// Hands out the rows of both lanes. Returns the probe of the straight one.
+fn delivered<'scope>(
+    scope: Scope<'scope, u64>,
+    rows: Batches<'scope>,
+    called: Batches<'scope>,
+    shared: &Arc<Shared>,
+) -> ProbeHandle<u64> {
     let (index, peers) = (scope.worker().index(), scope.worker().peers());
-    let mut deliver = Deliver::new(index, peers, Arc::clone(&shared.registry));
     let start = shared.start.0;
+    let deliver = Rc::new(RefCell::new(Deliver::new(index, peers, Arc::clone(&shared.registry), start)));
+    // What the straight lane hands out may be what the called one waits for, and the other way round.
+    let others = Rc::new(RefCell::new(Vec::new()));
+    lane(scope, called, Lane::Called, &deliver, &others, start);
+    lane(scope, rows, Lane::Straight, &deliver, &others, start)
+}
+
+/// Hands out the rows of one lane.
+fn lane<'scope>(
+    scope: Scope<'scope, u64>,
+    rows: Batches<'scope>,
+    lane: Lane,
+    deliver: &Rc<RefCell<Deliver>>,
+    operators: &Rc<RefCell<Vec<(Lane, Activator)>>>,
+    start: u64,
+) -> ProbeHandle<u64> {
+    const RETRY: Duration = Duration::from_millis(5);
     let route =
         ExchangeCore::<CapacityContainerBuilder<Local<RowBatch>>, _>::new(|batch: &RowBatch| Deliver::route(batch));
+    let (deliver, operators) = (Rc::clone(deliver), Rc::clone(operators));
     let done =
         rows.unary_frontier::<CapacityContainerBuilder<Vec<()>>, _, _, _>(route, "deliver", move |capability, info| {
-            let activator = scope.activator_for(info.address);
+            let activator = scope.activator_for(Rc::clone(&info.address));
+            operators.borrow_mut().push((lane, scope.activator_for(info.address)));
             let mut capability = Some(capability);
             let mut up_to = start;
             move |(input, frontier), _output| {
+                let mut deliver = deliver.borrow_mut();
                 input.for_each(|time, data| {
                     if let Some(least) = time.least() {
-                        deliver.stash(*least, data.0.drain(..));
+                        deliver.stash(lane, *least, data.0.drain(..));
                     }
                 });
                 let next = frontier.frontier().first().copied();
-                up_to = up_to.max(next.unwrap_or(up_to + 1).saturating_sub(1));
-                let waiting = deliver.advance(up_to);
-                if waiting.is_some() {
+                let passed = up_to.max(next.unwrap_or(up_to + 1).saturating_sub(1));
+                if passed > up_to {
+                    operators.borrow().iter().filter(|(of, _)| *of != lane).for_each(|(_, other)| other.activate());
+                }
+                up_to = passed;
+                deliver.advance(lane, up_to);
+                if deliver.is_waiting() {
                     activator.activate_after(RETRY);
                 }
-                let hold = match (waiting, next) {
-                    (Some(waiting), Some(next)) => Some(waiting.min(next)),
-                    (Some(waiting), None) => Some(waiting),
-                    (None, next) => next,
-                };
+                let hold = deliver.oldest(lane).into_iter().chain(next).min();
                 match (&mut capability, hold) {
                     (Some(held), Some(hold)) if hold > *held.time() => held.downgrade(&hold),
                     (Some(_), Some(_)) => {}

@@ -14,18 +14,22 @@ use hedgerow_storage::table::Tables;
 use timely::communication::WorkerGuards;
 
 use crate::SEMANTICS;
+use crate::call::Caller;
 use crate::catalog::{Catalog, CatalogError, ChangeSet, Kind};
 use crate::checkpoint::{Schedule, Writer};
-use crate::dataflow::{Deadlines, Operators, Progress, Shared};
+use crate::dataflow::{CallMeans, Deadlines, Operators, Progress, Shared};
 use crate::error_action::{ErrorActions, RecoverError};
 use crate::errors::Errors;
+use crate::lookup::Applied;
 use crate::metrics::{EngineMetrics, RuleStats};
 use crate::operators::absence::AbsenceState;
 use crate::operators::evaluate::Evaluate;
 use crate::operators::window::WindowState;
 use crate::resolve::{Inner, Resolver};
-use crate::sink::derived::{DerivedSink, PRODUCER};
-use crate::sink::registry::{OpenSink, Registry, SinkStatus};
+use crate::rows::Lane;
+use crate::sink::Sink;
+use crate::sink::derived::{DerivedSink, producer};
+use crate::sink::registry::{OpenSink, Registry, SinkKey, SinkStatus};
 use crate::sink::table::TableSink;
 use crate::source::{InFlight, Source, StepLimits, WorkerLink};
 use crate::step::Feed;
@@ -114,6 +118,14 @@ pub enum ApplyError {
     Pending(u64),
 }
 
+/// How the engine reaches what is outside of it.
+pub struct Outside {
+    /// Opens sinks.
+    pub opener: Box<dyn OpenSink>,
+    /// Asks other systems for rules.
+    pub caller: Arc<dyn Caller>,
+}
+
 /// A running engine.
 pub struct Engine {
     log: Arc<Log>,
@@ -158,17 +170,18 @@ impl Engine {
         config: &EngineConfig,
         log: Arc<Log>,
         tables: Tables,
-        opener: Box<dyn OpenSink>,
+        outside: Outside,
         folder: &Path,
         disk: Arc<dyn Disk>,
         other_readers: Arc<dyn Fn() -> Option<Epoch> + Send + Sync>,
     ) -> Result<Self, StartError> {
+        let Outside { opener, caller } = outside;
         let mut files = Checkpoints::open(folder, disk)?;
         let checkpoint = files.take_newest();
         let start = Epoch(checkpoint.as_ref().map_or(0, |file| file.epoch));
         let catalog = restore_catalog(checkpoint.as_ref())?;
         let replay = |source| StartError::Replay { from: start.0, source };
-        let derived_mark = newest_mark(&log, start).map_err(replay)?;
+        let derived_marks = newest_marks(&log, start).map_err(replay)?;
         fault::point("recovery.middle");
 
         let metrics = Arc::new(EngineMetrics::default());
@@ -178,21 +191,22 @@ impl Engine {
             let clock = Arc::clone(&log);
             errors.keep_in(outbox, move || clock.now_ms());
         }
-        let derived = DerivedSink::new(
-            Arc::clone(&log),
-            derived_mark,
-            config.hop_limit,
-            Arc::clone(&errors),
-            Arc::clone(&metrics),
-        );
-        let table_sink = TableSink::open(tables.clone(), start, config.table_sync_interval, Arc::clone(&errors))?;
-        let registry = Arc::new(Registry::new(opener, Box::new(table_sink), Box::new(derived)));
+        let derived = [Lane::Straight, Lane::Called].into_iter().zip(derived_marks).map(|(lane, mark)| {
+            let (log, errors, metrics) = (Arc::clone(&log), Arc::clone(&errors), Arc::clone(&metrics));
+            Box::new(DerivedSink::new(lane, log, mark, config.hop_limit, errors, metrics)) as Box<dyn Sink>
+        });
+        let applied = Arc::new(Applied::default());
+        let interval = config.table_sync_interval;
+        let table_sinks = TableSink::open(tables.clone(), start, interval, Arc::clone(&errors), Arc::clone(&applied))?;
+        let table_sinks = table_sinks.into_iter().map(|sink| Box::new(sink) as Box<dyn Sink>);
+        let keys = [SinkKey::Tables, SinkKey::CalledTables, SinkKey::Derived, SinkKey::CalledDerived];
+        let registry = Arc::new(Registry::new(opener, keys.into_iter().zip(table_sinks.chain(derived))));
         registry.sync(&catalog.sinks().map(Arc::clone).collect::<Vec<_>>(), start);
         if let Some(reason) = registry.not_open() {
             return Err(StartError::Sink(reason));
         }
         let inner = Arc::new(Inner {
-            tables,
+            tables: tables.clone(),
             registry: Arc::clone(&registry),
             errors,
             metrics: Arc::clone(&metrics),
@@ -208,6 +222,7 @@ impl Engine {
             files,
             registry: Arc::clone(&registry),
             log: Arc::clone(&log),
+            tables: tables.clone(),
             schedule: Arc::clone(&schedule),
             metrics: Arc::clone(&metrics),
             parts: 2 * workers + 1,
@@ -222,7 +237,15 @@ impl Engine {
             deadlines: Arc::new(Deadlines::new(workers, Arc::clone(&log))),
             in_flight: Arc::clone(&in_flight),
             progress: Arc::clone(&progress),
+            calls: CallMeans {
+                caller,
+                tables,
+                applied,
+                errors: Arc::clone(&inner.errors),
+                metrics: Arc::clone(&metrics),
+            },
             start,
+            replayed: log.last_epoch(),
         });
         let error_actions = outbox.map(|outbox| ErrorActions {
             outbox,
@@ -375,7 +398,9 @@ impl Engine {
             let _ = done.send(());
         });
         if joiner.is_ok() && finished.recv_timeout(wait).is_err() {
-            tracing::warn!("a sink had no room until the end; what it did not take is replayed at the next start");
+            tracing::warn!(
+                "a sink had no room until the end, or a rule had no answer; the next start replays what is missing"
+            );
         }
         self.registry.close(wait);
         drop(checkpoints);
@@ -391,20 +416,22 @@ fn restore_catalog(checkpoint: Option<&CheckpointFile>) -> Result<Catalog, Start
     Ok(Catalog::decode(bytes)?)
 }
 
-/// The newest mark of the derived records in the log, and at least `start`.
-pub(crate) fn newest_mark(log: &Log, start: Epoch) -> Result<Epoch, ReadError> {
+/// The newest marks of the derived records in the log, of the straight and of the called lane; at least `start`.
+pub(crate) fn newest_marks(log: &Log, start: Epoch) -> Result<[Epoch; 2], ReadError> {
     let mut reader = log.reader(start)?;
-    let mut mark = start;
+    let [mut straight, mut called] = [start; 2];
     let end = log.last_epoch();
     while reader.position() < end {
         let Some(commit) = reader.next(Duration::from_secs(1))? else { continue };
-        for record in commit.records() {
-            if let Some((PRODUCER, up_to)) = record.mark() {
-                mark = mark.max(up_to);
+        for (name, up_to) in commit.records().filter_map(|record| record.mark()) {
+            if name == producer(Lane::Straight) {
+                straight = straight.max(up_to);
+            } else if name == producer(Lane::Called) {
+                called = called.max(up_to);
             }
         }
     }
-    Ok(mark)
+    Ok([straight, called])
 }
 
 /// Tells health when a worker panics: the others would wait for it for ever.

@@ -26,7 +26,8 @@ use crate::catalog::{Catalog, Definition, Kind};
 use crate::dataflow::Progress;
 use crate::metrics::EngineMetrics;
 use crate::resolve::Inner;
-use crate::sink::registry::SinkStatus;
+use crate::rows::{Destination, Lane};
+use crate::sink::registry::{SinkKey, SinkStatus};
 
 /// The name of the turns in the log.
 const PRODUCER: &str = "errors";
@@ -211,14 +212,20 @@ impl ErrorActions {
             |name: &str| sinks.iter().find(|sink| sink.name == name).is_none_or(|sink| sink.marks.taken >= epoch);
         let Some(rule) = catalog.get(Kind::Rule, &message.rule).and_then(|object| object.rule()) else { return true };
         rule.actions.iter().all(|action| {
-            let Some(name) = action.destination() else { return taken("republish") };
+            let lane = if rule.asks() { Lane::Called } else { Lane::Straight };
+            let Some(name) = action.destination() else {
+                return taken(&SinkKey::to(&Destination::Derived, lane).to_string());
+            };
             match catalog.get(Kind::Sink, name).map(|object| &object.definition) {
                 Some(Definition::Sink(sink)) if &*sink.connector != "lake" => {
                     taken(name) && !self.outbox.queue(name).has(message.position).unwrap_or(true)
                 }
                 // What a lake has accepted cannot fail any more; it may be long before it is committed.
                 Some(_) => true,
-                None => taken("tables"),
+                None if catalog.get(Kind::Table, name).is_some_and(|table| table.called) => {
+                    taken(&SinkKey::CalledTables.to_string())
+                }
+                None => taken(&SinkKey::Tables.to_string()),
             }
         })
     }

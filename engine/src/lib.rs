@@ -2,7 +2,9 @@
 //!
 //! In the order of a message's way: [`source`] reads committed epochs from the log and hands every worker the same
 //! [`step::Step`]; [`operators::evaluate`] routes topics to rules and runs them over columns; [`operators::window`]
-//! aggregates by key; [`operators::absence`] waits for what does not happen; [`operators::deliver`] hands rows with their mark to a [`sink::Sink`]; [`checkpoint`] writes
+//! aggregates by key; [`operators::absence`] waits for what does not happen; [`operators::call`] waits for what rules ask
+//! other systems, through a [`call::Caller`] or a [`lookup::Lookups`]; [`operators::deliver`] hands rows with their mark
+//! to a [`sink::Sink`]; [`checkpoint`] writes
 //! operator state once every sink has taken it. [`engine::Engine`] holds them together, [`catalog`] says which rules
 //! are in force at a position.
 //!
@@ -13,12 +15,14 @@
 pub mod apply;
 #[cfg(test)]
 mod apply_tests;
+pub mod call;
 pub mod catalog;
 pub mod checkpoint;
 mod dataflow;
 pub mod engine;
 mod error_action;
 pub mod errors;
+pub mod lookup;
 pub mod metrics;
 pub mod operators;
 pub mod rehearse;

@@ -14,6 +14,11 @@ impl Counter {
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// Takes `n` away, for gauges.
+    pub fn sub(&self, n: u64) {
+        self.0.fetch_sub(n, Ordering::Relaxed);
+    }
+
     /// Sets it, for gauges.
     pub fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
@@ -200,6 +205,14 @@ pub struct EngineMetrics {
     pub window_rows: Counter,
     /// Windows open (gauge, over all workers).
     pub windows_open: Counter,
+    /// Calls of other systems made for rules.
+    pub calls: Counter,
+    /// Those that gave no answer, and lookups that could not be made.
+    pub calls_failed: Counter,
+    /// Messages that wait for an answer, or for tables to look something up in (gauge).
+    pub calls_waiting: Counter,
+    /// Rows looked up.
+    pub lookups: Counter,
     /// Checkpoints written.
     pub checkpoints: Counter,
     /// The epoch below which nothing is ever replayed (gauge).

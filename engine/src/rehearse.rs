@@ -18,11 +18,8 @@ use crate::rows::{ActiveRule, Destination, Origins, RowBatch};
 /// # Errors
 /// When the messages are not in the order of their times.
 pub fn rehearse(rule: &Arc<Rule>, events: &[&Event]) -> Result<Vec<Outcome>, String> {
-    let active = Arc::new(ActiveRule {
-        rule: Arc::clone(rule),
-        destinations: rule.actions.iter().map(|_| Destination::Derived).collect(),
-        stats: Arc::new(RuleStats::default()),
-    });
+    let destinations = rule.actions.iter().map(|_| Destination::Derived).collect();
+    let active = Arc::new(ActiveRule::new(Arc::clone(rule), destinations, Arc::new(RuleStats::default())));
     let mut stage = Stage::new(&active);
     let mut now: u64 = 0;
     let mut outcomes = Vec::new();

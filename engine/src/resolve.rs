@@ -13,7 +13,7 @@ use crate::error_action::error_rule;
 use crate::errors::Errors;
 use crate::metrics::{EngineMetrics, RuleStats};
 use crate::operators::evaluate::Resolve;
-use crate::rows::{ActiveRule, Destination};
+use crate::rows::{ActiveRule, Destination, Lane};
 use crate::sink::registry::Registry;
 
 /// What the workers' resolvers and the outside share.
@@ -71,15 +71,33 @@ impl Resolve for Resolver {
         }
         let error_rules = catalog.active_rules().filter_map(|rule| error_rule(rule)).map(Arc::new);
         let all: Vec<Arc<Rule>> = catalog.active_rules().map(Arc::clone).chain(error_rules).collect();
-        let rules = all.iter().map(|rule| {
-            let destinations = rule.actions.iter().map(|action| destination(catalog, &action.target)).collect();
-            Arc::new(ActiveRule { rule: Arc::clone(rule), destinations, stats: self.inner.stats_of(&rule.name) })
-        });
-        Arc::new(rules.collect())
+        let rules: Vec<_> = all.iter().map(|rule| Arc::new(self.active(catalog, rule))).collect();
+        for active in rules.iter().filter(|active| active.calling.is_some()) {
+            for table in active.rule.lookups() {
+                self.inner.tables.keep_history(&table);
+            }
+            self.inner.registry.shares(&active.destinations);
+        }
+        Arc::new(rules)
     }
 
     fn refuse(&self, epoch: u64, reason: &str) {
         self.inner.fail(format!("control record at epoch {epoch}: {reason}"));
+    }
+}
+
+impl Resolver {
+    fn active(&self, catalog: &Catalog, rule: &Arc<Rule>) -> ActiveRule {
+        let destinations = rule.actions.iter().map(|action| destination(catalog, &action.target)).collect();
+        let mut active = ActiveRule::new(Arc::clone(rule), destinations, self.inner.stats_of(&rule.name));
+        let called = |name: &str| catalog.get(Kind::Table, name).is_some_and(|table| table.called);
+        for (lane, destination) in active.lanes.iter_mut().zip(&active.destinations) {
+            if matches!(destination, Destination::Table(table) if called(&table.name)) {
+                *lane = Lane::Called;
+            }
+        }
+        active.waits_for_called = rule.lookups().any(|table| called(&table));
+        active
     }
 }
 

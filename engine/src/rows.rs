@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use hedgerow_sql::program::Rows;
+use hedgerow_sql::program::{Calling, Rows};
 use hedgerow_sql::rule::{Action, Rule, TableDef};
 use hedgerow_storage::log::Epoch;
 use timely::Accountable;
@@ -21,6 +21,33 @@ pub struct ActiveRule {
     pub destinations: Vec<Destination>,
     /// Counters.
     pub stats: Arc<RuleStats>,
+    /// For a rule that asks other systems: how it is evaluated.
+    pub calling: Option<Calling>,
+    /// The lane to each destination.
+    pub lanes: Vec<Lane>,
+    /// It looks up a table to which rows come on the called lane.
+    pub waits_for_called: bool,
+}
+
+impl ActiveRule {
+    /// A rule whose rows go to `destinations`, each on its lane: straight, or called if the rule asks other systems.
+    pub fn new(rule: Arc<Rule>, destinations: Vec<Destination>, stats: Arc<RuleStats>) -> Self {
+        let calling = Calling::new(&rule);
+        let lane = if calling.is_some() { Lane::Called } else { Lane::Straight };
+        let lanes = vec![lane; destinations.len()];
+        Self { rule, destinations, stats, calling, lanes, waits_for_called: false }
+    }
+}
+
+/// Which way rows take to their sinks. Each lane has marks of its own, so that what waits on one holds up nothing on the
+/// other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Rows of rules that ask nobody, delivered when their step is through.
+    Straight,
+    /// Rows of rules that ask other systems, delivered when nothing older waits for an answer. All rows of a table that
+    /// such a rule writes come this way, so that they come in order.
+    Called,
 }
 
 /// Where rows go, resolved when the rule came into force.
@@ -82,6 +109,22 @@ pub struct RowBatch {
 }
 
 impl RowBatch {
+    /// The rows of a rule, once for each of its actions.
+    pub fn of_all_actions(rule: &Arc<ActiveRule>, rows: Rows, origins: &Arc<Origins>) -> impl Iterator<Item = Self> {
+        let (rule, rows, origins) = (Arc::clone(rule), Arc::new(rows), Arc::clone(origins));
+        (0..rule.destinations.len()).map(move |action| RowBatch {
+            rule: Arc::clone(&rule),
+            action,
+            rows: Arc::clone(&rows),
+            origins: Arc::clone(&origins),
+        })
+    }
+
+    /// The lane.
+    pub fn lane(&self) -> Lane {
+        self.rule.lanes.get(self.action).copied().unwrap_or(Lane::Straight)
+    }
+
     /// The destination.
     pub fn destination(&self) -> Option<&Destination> {
         self.rule.destinations.get(self.action)
@@ -108,6 +151,12 @@ impl RowBatch {
     pub fn place(&self, row: usize) -> Place<'_> {
         let (epoch, offset) = self.origins.position(self.rows.messages.get(row).copied().unwrap_or_default());
         Place { epoch, record: !self.origins.timer, offset, rule: &self.rule.rule.name, action: self.action, row }
+    }
+
+    /// The lowest and the highest epoch of its rows.
+    pub fn epochs(&self) -> Option<(u64, u64)> {
+        let epochs = || self.rows.messages.iter().map(|message| self.origins.position(*message).0);
+        epochs().min().zip(epochs().max())
     }
 
     /// The epoch of row `row`.

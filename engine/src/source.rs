@@ -43,7 +43,12 @@ impl InFlight {
         self.0.load(Ordering::Acquire)
     }
 
-    /// A step of `bytes` is through.
+    /// Something of `bytes` is kept back.
+    pub(crate) fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::AcqRel);
+    }
+
+    /// A step, or what was kept back, of `bytes` is through.
     pub fn done(&self, bytes: usize) {
         self.0.fetch_sub(bytes, Ordering::AcqRel);
     }
@@ -127,7 +132,7 @@ impl Source {
     }
 
     fn hand_out(&self, step: Step) {
-        self.in_flight.0.fetch_add(step.bytes, Ordering::AcqRel);
+        self.in_flight.add(step.bytes);
         self.metrics.steps.add(1);
         self.metrics.bytes.add(step.bytes as u64);
         self.metrics.in_flight_bytes.set(self.in_flight.bytes() as u64);

@@ -205,9 +205,9 @@ class Server:
         )
         return done.stdout, done.stderr
 
-    def apply(self, name, text):
+    def apply(self, name, text, code=0):
         """Makes the server follow one rule file. (A folder is the whole of what it follows.)"""
         rules = self.folder / f"rules-{name}"
         rules.mkdir(exist_ok=True)
         (rules / f"{name}.sql").write_text(text)
-        return self.cli("rule", "apply", rules)
+        return self.cli("rule", "apply", rules, code=code)

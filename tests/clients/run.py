@@ -11,6 +11,7 @@ import sys
 import tempfile
 
 import api
+import calls
 import commands
 import crash
 import lake
@@ -52,6 +53,7 @@ GROUPS = {
     "rules": with_server(rules),
     "lake": with_server(lake),
     "api": with_server(api),
+    "calls": calls.run,
     "commands": commands.run,
     "store": store.run,
     "crash": crash.run,

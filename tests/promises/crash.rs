@@ -47,23 +47,25 @@ pub async fn violations(home: &Home, server: &Server, sent: &[Sent]) -> Vec<Stri
     found.same("lake", by_offset.collect(), lake.iter().map(|row| (text(&row[0]), text(&row[1]), number(&row[2]))));
     let by_client = sources.iter().map(|record| (String::new(), client(record), Some(record.seq())));
     found.same("table", by_client.collect(), table.iter().map(|row| (String::new(), text(&row[1]), number(&row[2]))));
-    found.derived("hop1", &sources, &hop1);
-    found.derived("hop2", &hop1, &hop2);
+    found.derived("hop1", 0, &sources, &hop1);
+    found.derived("hop2", 0, &hop1, &hop2);
     let expected = windows(&sources);
     found.same("windows in the table", expected.clone(), seconds.iter().map(second));
     found.same("windows in the lake", expected, lake_seconds.iter().map(second));
     found.in_words()
 }
 
+/// What does not agree, by kind.
 #[derive(Default)]
-struct Found(BTreeMap<String, Vec<String>>);
+pub struct Found(BTreeMap<String, Vec<String>>);
 
 impl Found {
     fn push(&mut self, kind: impl Into<String>, what: String) {
         self.0.entry(kind.into()).or_default().push(what);
     }
 
-    async fn rows(&mut self, server: &Server, sql: &str) -> Vec<Row> {
+    /// The rows of a query; none, and noted, if it fails.
+    pub async fn rows(&mut self, server: &Server, sql: &str) -> Vec<Row> {
         match server.sql(sql).await {
             Ok(rows) => rows,
             Err(error) => {
@@ -74,7 +76,7 @@ impl Found {
     }
 
     /// Everything acknowledged is logged; nothing is there more often than it was sent, with QoS 2 only once.
-    fn acknowledged(&mut self, sources: &[&Record], sent: &[Sent]) {
+    pub fn acknowledged(&mut self, sources: &[&Record], sent: &[Sent]) {
         let mut logged: BTreeMap<(String, u64), u32> = BTreeMap::new();
         for record in sources {
             *logged.entry((client(record), record.seq())).or_default() += 1;
@@ -99,7 +101,7 @@ impl Found {
     }
 
     /// The same rows, each as often.
-    fn same<T: Ord + std::fmt::Debug>(&mut self, what: &str, expected: Vec<T>, rows: impl Iterator<Item = T>) {
+    pub fn same<T: Ord + std::fmt::Debug>(&mut self, what: &str, expected: Vec<T>, rows: impl Iterator<Item = T>) {
         let mut balance: BTreeMap<T, i64> = BTreeMap::new();
         for row in expected {
             *balance.entry(row).or_default() += 1;
@@ -116,13 +118,15 @@ impl Found {
         }
     }
 
-    /// Each source has exactly one record of the rule.
-    fn derived(&mut self, rule: &str, sources: &[&Record], derived: &[&Record]) {
-        let expected = sources.iter().map(|source| format!("{}-{}-{rule}-0", source.epoch, source.offset)).collect();
+    /// Each source has exactly one record of the rule's action.
+    pub fn derived(&mut self, rule: &str, action: usize, sources: &[&Record], derived: &[&Record]) {
+        let expected = sources.iter().map(|source| format!("{}-{}-{rule}-{action}", source.epoch, source.offset));
+        let expected = expected.collect();
         self.same(&format!("republished by {rule}"), expected, derived.iter().map(|record| record.origin.clone()));
     }
 
-    fn in_words(self) -> Vec<String> {
+    /// All of it.
+    pub fn in_words(self) -> Vec<String> {
         let words = |(kind, all): (String, Vec<String>)| {
             let some: Vec<&str> = all.iter().take(SHOWN).map(String::as_str).collect();
             format!("{kind}: {} ({})", all.len(), some.join("; "))
@@ -153,15 +157,17 @@ fn second(row: &Row) -> Second {
     (text(&row[0]), number(&row[1]), number(&row[2]), number(&row[3]))
 }
 
-fn client(record: &Record) -> String {
+/// Who sent a record, by its topic.
+pub fn client(record: &Record) -> String {
     record.topic.rsplit('/').next().unwrap_or_default().to_owned()
 }
 
-fn text(value: &serde_json::Value) -> String {
+/// A value without quotes.
+pub fn text(value: &serde_json::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Whole numbers come as 7, 7.0 or "7", as their column's type has it.
-fn number(value: &serde_json::Value) -> Option<u64> {
+pub fn number(value: &serde_json::Value) -> Option<u64> {
     text(value).parse().ok().map(|number: f64| number as u64)
 }

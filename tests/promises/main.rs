@@ -10,6 +10,7 @@
 )]
 
 mod absence;
+mod calls;
 mod crash;
 mod delivered;
 mod errors;

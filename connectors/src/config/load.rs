@@ -12,6 +12,9 @@ use toml::{Table, Value};
 
 use super::{Config, DEFAULT_FILE, Environment};
 
+/// Sections whose keys are names of the user's.
+const FREE: [&str; 4] = ["secrets", "lambdas", "predictors", "grants"];
+
 /// Where a setting came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -162,7 +165,7 @@ impl Overlay<'_> {
             };
             for (key, value) in content {
                 let (at, full) = (origin(key.span()), format!("{name}.{}", key.get_ref()));
-                if name != "secrets" && !keys.contains_key(key.get_ref().as_ref()) {
+                if !FREE.contains(&name.as_ref()) && !keys.contains_key(key.get_ref().as_ref()) {
                     let message = unknown("key", key.get_ref(), keys.keys());
                     self.mistakes.push(Mistake { origin: at, key: full, message });
                     continue;
@@ -207,6 +210,10 @@ impl Overlay<'_> {
                     "secrets" => {
                         "write where the secret is found: { env = \"VARIABLE\" } or { file = \"/path\" }".to_owned()
                     }
+                    "lambdas" | "predictors" => {
+                        format!("write where it is: {{ url = \"https://…\" }} ({})", error.message())
+                    }
+                    "grants" => "write the secrets that this rule may read: [\"name\"]".to_owned(),
                     _ => error.message().to_owned(),
                 };
                 self.mistakes.push(Mistake { origin, key: format!("{section}.{key}"), message });

@@ -15,6 +15,7 @@ use hedgerow_storage::lake::LakeConfig;
 use hedgerow_storage::log::{Durability, LogConfig};
 use serde::Deserialize;
 
+use crate::calls::config::{CallsConfig, Destinations, Grants};
 use crate::gateway::GatewayConfig;
 use crate::outside::AllowPrivate;
 
@@ -40,6 +41,10 @@ pub struct Config {
     pub outside: OutsideConfig,
     pub query: QueryConfig,
     pub logging: LoggingConfig,
+    pub calls: CallsConfig,
+    pub lambdas: Destinations,
+    pub predictors: Destinations,
+    pub grants: Grants,
     pub secrets: Secrets,
 }
 
@@ -284,6 +289,11 @@ impl Config {
         require(self.query.batch_rows > 0, "query.batch_rows", "must be at least 1");
         require(self.http.max_requests > 0, "http.max_requests", "must be at least 1");
         require(self.http.max_connections > 0, "http.max_connections", "must be at least 1");
+        let calls = &self.calls;
+        require(!calls.timeout.0.is_zero(), "calls.timeout", "must be more than nothing");
+        require(calls.concurrency > 0, "calls.concurrency", "must be at least 1");
+        require(calls.queue > 0, "calls.queue", "must be at least 1");
+        require(calls.max_answer.0 <= 64 << 20, "calls.max_answer", "must be at most 64MiB");
         let gateway = self.gateway.check().err().map(|message| ("", message));
         wrong.extend(gateway);
         wrong

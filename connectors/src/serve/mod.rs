@@ -15,7 +15,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use hedgerow_engine::engine::{Engine, StartError};
+use hedgerow_engine::call::Caller;
+use hedgerow_engine::engine::{Engine, Outside, StartError};
 use hedgerow_engine::source::StepLimits;
 use hedgerow_storage::checkpoint::{CheckpointOpenError, Checkpoints};
 use hedgerow_storage::clock::SystemClock;
@@ -24,6 +25,7 @@ use hedgerow_storage::log::{Epoch, Log, OpenError};
 use hedgerow_storage::outbox::{DeadLimits, Outbox};
 use hedgerow_storage::table::{StoreError, TableOpenError, Tables, TablesConfig};
 
+use crate::calls::{Calls, CallsError};
 use crate::config::Config;
 use crate::gateway::{Gateway, GatewayError};
 use crate::http::{Api, HttpServer, HttpStartError};
@@ -68,6 +70,9 @@ pub enum ServeError {
     /// The rules folder.
     #[error("{0}")]
     Rules(String),
+    /// Calls of other systems.
+    #[error(transparent)]
+    Calls(#[from] CallsError),
     /// Queries.
     #[error(transparent)]
     Query(#[from] QuerySetupError),
@@ -108,6 +113,7 @@ impl Core {
         tracing::info!(?recovery, "the ingest log is open");
         let log = Arc::new(log);
         let lakes = Arc::new(sinks::OpenLakes::default());
+        let calls = Arc::new(Calls::new(&config, runtime.clone())?);
         let limits =
             DeadLimits { max_bytes: config.outside.max_dead_letters.0, max_age: config.outside.dead_letter_age.0 };
         let outbox = Outbox::open(tables.store(), limits)?;
@@ -121,7 +127,7 @@ impl Core {
             &engine_config(&config),
             Arc::clone(&log),
             tables.clone(),
-            Box::new(opener),
+            Outside { opener: Box::new(opener), caller: Arc::clone(&calls) as Arc<dyn Caller> },
             &checkpoint_folder,
             disk,
             gateway_mark,
@@ -135,6 +141,7 @@ impl Core {
             Arc::clone(&engine),
             Arc::clone(&lakes),
             Arc::clone(&destinations),
+            calls,
         ));
         let sources = Sources {
             relations: vec![

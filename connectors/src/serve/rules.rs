@@ -141,17 +141,23 @@ pub(crate) fn apply(
 
 fn planned(core: &Core, catalog: &Catalog, owner: &str, files: &[RuleFile], prune: bool) -> Result<Plan, RuleError> {
     let plan = plan(catalog, owner, files, prune).map_err(|reports| RuleError::Refused(findings(&reports)))?;
-    let closed: Vec<FileDiagnostics> = files.iter().filter_map(|file| sinks_that_do_not_open(core, file)).collect();
+    let closed: Vec<FileDiagnostics> = files.iter().filter_map(|file| what_cannot_be_here(core, file)).collect();
     if closed.is_empty() { Ok(plan) } else { Err(RuleError::Refused(findings(&closed))) }
 }
 
-/// A sink in force that does not open would lose its rows, so it does not come into force.
-fn sinks_that_do_not_open(core: &Core, file: &RuleFile) -> Option<FileDiagnostics> {
+/// A sink in force that does not open would lose its rows, so it does not come into force; nor does a rule whose calls
+/// the settings do not allow.
+fn what_cannot_be_here(core: &Core, file: &RuleFile) -> Option<FileDiagnostics> {
     let statements = hedgerow_sql::analyze::read(&file.name, &file.text).statements.into_iter();
     let diagnostics: Vec<Diagnostic> = statements
-        .filter_map(|(statement, span)| match statement {
-            Statement::Sink(sink) => Some(Diagnostic::error("sink", span, check(&core.config, &sink).err()?)),
-            _ => None,
+        .flat_map(|(statement, span)| match statement {
+            Statement::Sink(sink) => check(&core.config, &sink)
+                .err()
+                .map(|wrong| Diagnostic::error("sink", span, wrong))
+                .into_iter()
+                .collect(),
+            Statement::Rule(rule) => crate::calls::check(&core.config, &rule),
+            _ => Vec::new(),
         })
         .collect();
     (!diagnostics.is_empty()).then(|| FileDiagnostics { file: file.clone(), diagnostics })

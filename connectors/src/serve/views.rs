@@ -4,12 +4,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use hedgerow_engine::catalog::{Definition, Kind};
 use hedgerow_engine::engine::Engine;
+use hedgerow_engine::sink::registry::SinkKey;
 use hedgerow_sql::ast::Dialect;
 use hedgerow_sql::rule::TableDef;
 use hedgerow_storage::log::Log;
 use hedgerow_storage::table::Tables;
 
 use super::sinks::OpenLakes;
+use crate::calls::Calls;
 use crate::gateway::GatewayView;
 use crate::metrics::{Exposition, MetricsSource, Sample, collect_destinations, collect_lake};
 use crate::outside::Destinations;
@@ -25,6 +27,7 @@ pub struct Views {
     engine: Arc<Engine>,
     lakes: Arc<OpenLakes>,
     destinations: Arc<Destinations>,
+    calls: Arc<Calls>,
     gateway: OnceLock<GatewayView>,
     folder_problem: Mutex<Option<String>>,
 }
@@ -37,8 +40,10 @@ impl Views {
         engine: Arc<Engine>,
         lakes: Arc<OpenLakes>,
         destinations: Arc<Destinations>,
+        calls: Arc<Calls>,
     ) -> Self {
-        Self { log, tables, engine, lakes, destinations, gateway: OnceLock::new(), folder_problem: Mutex::default() }
+        let (gateway, folder_problem) = (OnceLock::new(), Mutex::default());
+        Self { log, tables, engine, lakes, destinations, calls, gateway, folder_problem }
     }
 
     pub(super) fn set_gateway(&self, gateway: GatewayView) {
@@ -96,8 +101,10 @@ impl SystemViews for Views {
         let catalog = self.engine.catalog();
         let connector = |name: &str| match catalog.get(Kind::Sink, name).map(|object| &object.definition) {
             Some(Definition::Sink(sink)) => sink.connector.to_string(),
-            _ if name == "tables" => "table".to_owned(),
-            _ => name.to_owned(),
+            _ if [SinkKey::Tables, SinkKey::CalledTables].iter().any(|key| key.to_string() == name) => {
+                "table".to_owned()
+            }
+            _ => SinkKey::Derived.to_string(),
         };
         let sinks = self.engine.sinks().into_iter();
         sinks
@@ -224,6 +231,7 @@ impl MetricsSource for Views {
             gateway.metrics().collect(into);
         }
         self.engine_metrics(into);
+        self.calls.collect(into);
         for (name, lake) in self.lakes.lakes() {
             collect_lake(&name, &lake.health(), into);
         }
@@ -256,6 +264,20 @@ impl Views {
         into.counter("hedgerow_engine_window_rows_total", "Rows of closed windows", &[], engine.window_rows.get());
         into.counter("hedgerow_engine_checkpoints_total", "Checkpoints written", &[], engine.checkpoints.get());
         into.counter("hedgerow_engine_errors_total", "Payloads and rows refused", &[], self.engine.errors().total());
+        into.counter("hedgerow_engine_lookups_total", "Rows looked up by rules", &[], engine.lookups.get());
+        into.counter("hedgerow_engine_calls_total", "Calls made by rules", &[], engine.calls.get());
+        into.counter(
+            "hedgerow_engine_calls_failed_total",
+            "Calls and lookups that failed",
+            &[],
+            engine.calls_failed.get(),
+        );
+        into.gauge(
+            "hedgerow_engine_calls_waiting",
+            "Messages that wait for an answer or a lookup",
+            &[],
+            engine.calls_waiting.get() as f64,
+        );
         let behind = self.log.last_epoch().0.saturating_sub(self.engine.frontier().0);
         into.gauge("hedgerow_engine_behind_us", "Log time between the log's end and the sinks", &[], behind as f64);
         into.gauge(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use bytes::Bytes;
 use hedgerow_sql::message::{Message, Properties};
-use hedgerow_sql::program::{Face, Program, Rows, RuleRows};
+use hedgerow_sql::program::{Calling, Face, Program, Rows, RuleRows};
 use hedgerow_sql::rule::Rule;
 use hedgerow_sql::topic::FilterTrie;
 use hedgerow_storage::log::{Record, RecordKind};
@@ -19,6 +19,7 @@ use crate::error_action::{has_error_action, is_error_rule};
 use crate::errors::{ErrorSample, Errors, excerpt};
 use crate::metrics::ClassCounts;
 use crate::operators::absence::{Watched, signals};
+use crate::operators::call::{Ask, Called, KeptMessage};
 use crate::operators::window::{Keyed, KeyedRow};
 use crate::rows::{ActiveRule, Origins, RowBatch};
 use crate::step::{Step, worker_of};
@@ -43,6 +44,10 @@ pub enum Out {
     Keyed(Keyed),
     /// Signals, or a change of rules, for the absence operator.
     Watched(Watched),
+    /// Rows of rules that ask other systems, or what they ask.
+    Called(Called),
+    /// What follows is of this time, which is later than the step's.
+    Time(u64),
 }
 
 /// Who resolves names and opens sinks when the catalog changes.
@@ -69,11 +74,16 @@ pub struct Evaluate<R> {
     programs: Vec<Class>,
     /// Rules in all classes together.
     class_rules: usize,
+    /// Each epoch is evaluated by itself, and has a time of its own: a rule looks up what rules that ask others write.
+    single: bool,
 }
 
 /// All rules that match one set of topics.
 struct Class {
     rules: Vec<usize>,
+    /// The places in `rules` of those in the program, and of those that ask other systems.
+    inside: Vec<usize>,
+    asking: Vec<usize>,
     program: Program,
     counts: Arc<ClassCounts>,
     /// Indices into the segment's records.
@@ -85,13 +95,28 @@ struct Class {
 impl Class {
     fn new(rules: Vec<usize>, all: &[Arc<ActiveRule>]) -> Self {
         let active: Vec<&Arc<ActiveRule>> = rules.iter().filter_map(|rule| all.get(*rule)).collect();
-        let parsed: Vec<_> = active.iter().map(|active| Arc::clone(&active.rule)).collect();
+        let asks = |place: &usize| active.get(*place).is_some_and(|active| active.calling.is_some());
+        let (asking, inside): (Vec<usize>, Vec<usize>) = (0..active.len()).partition(asks);
+        let of = |places: &[usize]| -> Vec<&Arc<ActiveRule>> {
+            places.iter().filter_map(|place| active.get(*place)).copied().collect()
+        };
+        let parsed: Vec<_> = of(&inside).into_iter().map(|active| Arc::clone(&active.rule)).collect();
         let program = Program::new(&parsed);
-        let counts = Arc::new(ClassCounts::new(program.paths()));
-        for (place, active) in active.iter().enumerate() {
+        let mut paths = program.paths().to_vec();
+        let calling: Vec<_> = of(&asking);
+        paths.extend(calling.iter().filter_map(|active| active.calling.as_ref()).flat_map(Calling::paths));
+        let counts = Arc::new(ClassCounts::new(&paths));
+        for (place, active) in of(&inside).into_iter().enumerate() {
             active.stats.join(&counts, program.paths_of(place));
         }
-        Self { rules, program, counts, pending: Vec::new(), used: true }
+        // The paths of those that ask follow, rule by rule.
+        let mut from = program.paths().len();
+        for active in calling {
+            let own = active.calling.as_ref().map_or(0, |calling| calling.paths().count());
+            active.stats.join(&counts, &(from..from + own).collect::<Vec<usize>>());
+            from += own;
+        }
+        Self { rules, inside, asking, program, counts, pending: Vec::new(), used: true }
     }
 }
 
@@ -118,6 +143,7 @@ impl<R: Resolve> Evaluate<R> {
             classes: AHashMap::new(),
             programs: Vec::new(),
             class_rules: 0,
+            single: false,
         };
         evaluate.index(&[]);
         evaluate
@@ -137,13 +163,24 @@ impl<R: Resolve> Evaluate<R> {
     pub fn step(&mut self, step: &Step, out: &mut Vec<Out>) {
         let mut segment: Vec<(u64, Record<'_>)> = Vec::new();
         for commit in &step.commits {
+            let epoch = commit.epoch.0;
+            if self.single {
+                self.segment(&segment, out);
+                segment.clear();
+                out.push(Out::Time(epoch));
+            }
             for record in commit.records() {
                 match record.kind {
-                    RecordKind::Message if self.is_mine(&record) => segment.push((commit.epoch.0, record)),
+                    RecordKind::Message if self.is_mine(&record) => segment.push((epoch, record)),
                     RecordKind::Control => {
-                        self.segment(&segment, out);
+                        // From here on epochs may have to be told apart, and this one begins before the change.
+                        let earlier = segment.partition_point(|(of, _)| *of < epoch);
+                        let (before, same) = segment.split_at(earlier);
+                        self.segment(before, out);
+                        out.push(Out::Time(epoch));
+                        self.segment(same, out);
                         segment.clear();
-                        self.control(commit.epoch.0, &record, out);
+                        self.control(epoch, &record, out);
                     }
                     _ => {}
                 }
@@ -176,6 +213,7 @@ impl<R: Resolve> Evaluate<R> {
     fn index(&mut self, before: &[Arc<ActiveRule>]) {
         self.trie = FilterTrie::default();
         self.forget_topics();
+        self.single = self.rules.iter().any(|active| active.waits_for_called);
         let mut places: AHashMap<*const Rule, usize> = AHashMap::with_capacity(self.rules.len());
         for (index, active) in self.rules.iter().enumerate() {
             places.insert(Arc::as_ptr(&active.rule), index);
@@ -287,10 +325,15 @@ impl<R: Resolve> Evaluate<R> {
             origins.payload = records.iter().map(|(_, record)| Bytes::copy_from_slice(record.payload)).collect();
         }
         let origins = Arc::new(origins);
-        class.counts.add(records.len() as u64, class.program.undefined());
+        let rule_at = |place: &usize| class.rules.get(*place).and_then(|rule| self.rules.get(*rule));
+        let mut undefined = class.program.undefined().to_vec();
+        for active in class.asking.iter().filter_map(rule_at) {
+            undefined.extend(self.call(active, &messages, &records, out));
+        }
+        class.counts.add(records.len() as u64, &undefined);
         let mut watched: BTreeMap<usize, Vec<RuleRows>> = BTreeMap::new();
         for result in results {
-            let Some(active) = class.rules.get(result.rule).and_then(|rule| self.rules.get(*rule)) else { continue };
+            let Some(active) = class.inside.get(result.rule).and_then(rule_at) else { continue };
             self.count(active, &result, &records);
             if active.rule.select.absence.is_some() {
                 watched.entry(result.rule).or_default().push(result);
@@ -299,11 +342,40 @@ impl<R: Resolve> Evaluate<R> {
             }
         }
         for (rule, faces) in watched {
-            let Some(active) = class.rules.get(rule).and_then(|rule| self.rules.get(*rule)) else { continue };
+            let Some(active) = class.inside.get(rule).and_then(rule_at) else { continue };
             let refuse = |message: u32, reason: &str| self.refuse(active, message, reason, &records);
             let signals = signals(active, &faces, &origins, self.workers, refuse);
             out.extend(signals.into_iter().map(|signals| Out::Watched(Watched::Signals(signals))));
         }
+    }
+
+    /// Messages for a rule that asks other systems: most need an answer before there is a row. Returns in how many of
+    /// them each path of the rule is Undefined.
+    fn call(
+        &self,
+        active: &Arc<ActiveRule>,
+        messages: &[Message<'_>],
+        records: &[&(u64, Record<'_>)],
+        out: &mut Vec<Out>,
+    ) -> Vec<u64> {
+        let Some(calling) = &active.calling else { return Vec::new() };
+        let evaluated = calling.evaluate(messages, &[]);
+        let mut origins = origins(records, &evaluated.rows);
+        if !origins.epoch.is_empty() && has_error_action(&active.rule) {
+            origins.payload = records.iter().map(|(_, record)| Bytes::copy_from_slice(record.payload)).collect();
+        }
+        let origins = &Arc::new(origins);
+        for result in evaluated.rows {
+            self.count(active, &result, records);
+            emit(active, result.rows, origins, out);
+        }
+        for (message, request) in evaluated.requests {
+            if let Some((epoch, record)) = records.get(message as usize) {
+                let message = KeptMessage::new(*epoch, record);
+                out.push(Out::Called(Called::Ask(Ask { rule: Arc::clone(active), message, request })));
+            }
+        }
+        evaluated.undefined
     }
 
     fn refuse(&self, active: &ActiveRule, message: u32, reason: &str, records: &[&(u64, Record<'_>)]) {
@@ -333,10 +405,9 @@ fn emit(active: &Arc<ActiveRule>, rows: Rows, origins: &Arc<Origins>, out: &mut 
         out.extend(keyed(active, &rows, origins).map(|row| Out::Keyed(Keyed::Row(row))));
         return;
     }
-    let rows = Arc::new(rows);
-    out.extend((0..active.destinations.len()).map(|action| {
-        Out::Rows(RowBatch { rule: Arc::clone(active), action, rows: Arc::clone(&rows), origins: Arc::clone(origins) })
-    }));
+    let asks = active.calling.is_some();
+    let batches = RowBatch::of_all_actions(active, rows, origins);
+    out.extend(batches.map(|batch| if asks { Out::Called(Called::Rows(batch)) } else { Out::Rows(batch) }));
 }
 
 /// The rows of a windowed rule, taken apart into keys and arguments.

@@ -25,7 +25,7 @@ impl Resolve for Arc<Nowhere> {
         let mut stats = self.0.lock().unwrap();
         let rules = catalog.active_rules().map(|rule| {
             let stats = Arc::clone(stats.entry(Arc::clone(&rule.name)).or_default());
-            Arc::new(ActiveRule { rule: Arc::clone(rule), destinations: vec![Destination::Derived], stats })
+            Arc::new(ActiveRule::new(Arc::clone(rule), vec![Destination::Derived], stats))
         });
         Arc::new(rules.collect())
     }

@@ -401,12 +401,6 @@ fn emit(rule: &Arc<ActiveRule>, end: u64, groups: Groups, metrics: &EngineMetric
     }
     metrics.window_rows.add(rows.len() as u64);
     rule.stats.passed.add(rows.len() as u64);
-    let rows = Arc::new(Rows::from_members(rows, templates, rule.rule.dialect));
-    let origins = Arc::new(origins);
-    out.extend((0..rule.destinations.len()).map(|action| RowBatch {
-        rule: Arc::clone(rule),
-        action,
-        rows: Arc::clone(&rows),
-        origins: Arc::clone(&origins),
-    }));
+    let rows = Rows::from_members(rows, templates, rule.rule.dialect);
+    out.extend(RowBatch::of_all_actions(rule, rows, &Arc::new(origins)));
 }

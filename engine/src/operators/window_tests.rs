@@ -18,11 +18,9 @@ fn rule() -> Arc<ActiveRule> {
         SELECT topic(2) AS sensor, window_start AS since, count(*) AS n, avg(t) AS mean, max(t) AS top FROM 'a/+'
         GROUP BY topic(2), tumble(INTERVAL '10 seconds') HAVING count(*) > 0 INTO TOPIC 'mean/${sensor}'";
     match hedgerow_sql::parse::parse_file(text).unwrap().pop() {
-        Some(Statement::Rule(rule)) => Arc::new(ActiveRule {
-            rule: Arc::new(rule),
-            destinations: vec![Destination::Derived],
-            stats: Arc::new(RuleStats::default()),
-        }),
+        Some(Statement::Rule(rule)) => {
+            Arc::new(ActiveRule::new(Arc::new(rule), vec![Destination::Derived], Arc::new(RuleStats::default())))
+        }
         other => panic!("{other:?}"),
     }
 }

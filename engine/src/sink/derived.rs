@@ -14,15 +14,22 @@ use hedgerow_storage::log::{AppendError, Appender, Batch, Class, Epoch, Log, Rec
 use super::{Delivery, Marks, Outcome, Sink, SinkHealth};
 use crate::errors::{ErrorSample, Errors, excerpt};
 use crate::metrics::EngineMetrics;
-use crate::rows::{RowBatch, in_order};
+use crate::rows::{Lane, RowBatch, in_order};
 
-/// The name of the engine's marks in the log.
-pub const PRODUCER: &str = "republish";
+/// The name of the engine's marks in the log, for the rows of a lane.
+pub const fn producer(lane: Lane) -> &'static str {
+    match lane {
+        Lane::Straight => "republish",
+        Lane::Called => "republish/called",
+    }
+}
+
 /// Batches handed to the log and not yet committed, at most.
 const IN_FLIGHT: usize = 16;
 
 /// The sink.
 pub struct DerivedSink {
+    producer: &'static str,
     log: Arc<Log>,
     appender: Appender,
     hop_limit: u8,
@@ -45,12 +52,20 @@ struct State {
 }
 
 impl DerivedSink {
-    /// A sink whose newest mark in the log is `mark`.
-    pub fn new(log: Arc<Log>, mark: Epoch, hop_limit: u8, errors: Arc<Errors>, metrics: Arc<EngineMetrics>) -> Self {
+    /// A sink of a lane whose newest mark in the log is `mark`.
+    pub fn new(
+        lane: Lane,
+        log: Arc<Log>,
+        mark: Epoch,
+        hop_limit: u8,
+        errors: Arc<Errors>,
+        metrics: Arc<EngineMetrics>,
+    ) -> Self {
+        let producer = producer(lane);
         let state = Arc::new(State::default());
         state.committed.store(mark.0, Ordering::Release);
         let appender = log.appender();
-        Self { log, appender, hop_limit, errors, metrics, skip: mark, accepted: mark, state, rows: 0 }
+        Self { producer, log, appender, hop_limit, errors, metrics, skip: mark, accepted: mark, state, rows: 0 }
     }
 
     /// The frames of a delivery in the one order of the system.
@@ -127,7 +142,7 @@ impl Sink for DerivedSink {
         let mut frames = self.frames(delivery);
         let rows = frames.len() as u64;
         if rows > 0 && !fault::bug("skip_without_mark") {
-            frames.push_mark(PRODUCER, delivery.up_to);
+            frames.push_mark(self.producer, delivery.up_to);
         }
         if rows > 0 {
             let state = Arc::clone(&self.state);

@@ -1,6 +1,6 @@
 //! The sinks of a running engine, by name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,15 +9,20 @@ use hedgerow_storage::log::Epoch;
 use hedgerow_storage::outbox::Outbox;
 
 use super::{Delivery, Marks, Outcome, Sink, SinkHealth};
+use crate::rows::{ActiveRule, Destination};
 use crate::step::stable_hash;
 
 /// Names a sink.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SinkKey {
-    /// All key-value tables: one store, one mark.
+    /// All key-value tables: one store, and one mark for each lane. This is the straight one.
     Tables,
+    /// The same store, for rows of the called lane. It comes after the straight one.
+    CalledTables,
     /// Derived records.
     Derived,
+    /// Derived records of rules that ask other systems.
+    CalledDerived,
     /// A sink of CREATE SINK.
     Named(Arc<str>),
 }
@@ -26,8 +31,8 @@ impl SinkKey {
     /// The number whose remainder is the worker that owns the sink.
     pub fn route(&self) -> u64 {
         match self {
-            SinkKey::Tables => 0,
-            SinkKey::Derived => 1,
+            SinkKey::Tables | SinkKey::CalledTables => 0,
+            SinkKey::Derived | SinkKey::CalledDerived => 1,
             SinkKey::Named(name) => stable_hash(name.as_bytes()) >> 1,
         }
     }
@@ -37,7 +42,9 @@ impl std::fmt::Display for SinkKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             SinkKey::Tables => "tables",
+            SinkKey::CalledTables => "tables, after calls",
             SinkKey::Derived => "republish",
+            SinkKey::CalledDerived => "republish, after calls",
             SinkKey::Named(name) => name,
         })
     }
@@ -89,16 +96,42 @@ pub struct Registry {
     sinks: Mutex<Open>,
     built_in: BTreeMap<SinkKey, Slot>,
     failed: Mutex<BTreeMap<Arc<str>, String>>,
+    /// Sinks that a rule writes into that asks other systems, or once did since the start.
+    shared: Mutex<BTreeSet<Arc<str>>>,
 }
 
 impl Registry {
-    /// A registry of the two built-in sinks, opening others with `opener`.
-    pub fn new(opener: Box<dyn OpenSink>, tables: Box<dyn Sink>, derived: Box<dyn Sink>) -> Self {
-        let built_in = [(SinkKey::Tables, tables), (SinkKey::Derived, derived)]
-            .into_iter()
-            .map(|(key, sink)| (key, Arc::new(Mutex::new(sink))))
-            .collect();
-        Self { opener, sinks: Mutex::default(), built_in, failed: Mutex::default() }
+    /// A registry of the built-in sinks, opening others with `opener`.
+    pub fn new(opener: Box<dyn OpenSink>, built_in: impl IntoIterator<Item = (SinkKey, Box<dyn Sink>)>) -> Self {
+        let built_in = built_in.into_iter().map(|(key, sink)| (key, Arc::new(Mutex::new(sink)))).collect();
+        Self { opener, sinks: Mutex::default(), built_in, failed: Mutex::default(), shared: Mutex::default() }
+    }
+
+    /// Notes that rows come to these destinations on the called lane. Said before the first such row is on its way.
+    pub fn shares(&self, destinations: &[Destination]) {
+        let Ok(mut shared) = self.shared.lock() else { return };
+        shared.extend(destinations.iter().filter_map(|destination| match destination {
+            Destination::Sink(name) => Some(Arc::clone(name)),
+            _ => None,
+        }));
+    }
+
+    /// Whether a sink is to see nothing before the called lane has passed it.
+    pub fn follows_calls(&self, key: &SinkKey) -> bool {
+        match key {
+            SinkKey::Tables | SinkKey::Derived => false,
+            SinkKey::CalledTables | SinkKey::CalledDerived => true,
+            SinkKey::Named(name) => self.shared.lock().is_ok_and(|shared| shared.contains(name)),
+        }
+    }
+
+    /// Whether all sinks of a rule have taken `epoch`.
+    pub fn has_taken(&self, rule: &ActiveRule, epoch: Epoch) -> bool {
+        let mut keys = rule.destinations.iter().zip(&rule.lanes).map(|(to, lane)| SinkKey::to(to, *lane));
+        keys.all(|key| {
+            let slot = self.slot(&key);
+            slot.is_some_and(|slot| slot.lock().is_ok_and(|sink| sink.marks().taken >= epoch))
+        })
     }
 
     /// Opens what is new in `definitions`, reopens what has changed, closes what is gone. Every worker comes here with

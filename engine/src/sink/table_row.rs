@@ -129,13 +129,7 @@ fn whole(batch: &RowBatch, row: usize) -> Value {
 }
 
 /// The `dynamoDB` action: keys from templates, the whole result in one column.
-fn keyed(
-    table: &TableDef,
-    item: &ItemTarget,
-    batch: &RowBatch,
-    row: usize,
-    at: At,
-) -> Result<TableRow, RowError> {
+fn keyed(table: &TableDef, item: &ItemTarget, batch: &RowBatch, row: usize, at: At) -> Result<TableRow, RowError> {
     let mut templates = batch.templates(row);
     let mut next = || templates.next().flatten().unwrap_or_default();
     let mut object = Object::default();

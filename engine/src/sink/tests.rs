@@ -24,7 +24,7 @@ use super::table::TableSink;
 use super::{Delivery, Outcome, Sink};
 use crate::errors::Errors;
 use crate::metrics::{EngineMetrics, RuleStats};
-use crate::rows::{ActiveRule, Destination, Origins, RowBatch};
+use crate::rows::{ActiveRule, Destination, Lane, Origins, RowBatch};
 
 const RULES: &str = "
     CREATE TABLE place (id VARCHAR, PRIMARY KEY (id));
@@ -54,7 +54,7 @@ fn active(name: &str) -> Arc<ActiveRule> {
                     _ => Destination::Derived,
                 };
                 let stats = Arc::new(RuleStats::default());
-                return Arc::new(ActiveRule { rule: Arc::new(rule), destinations: vec![destination], stats });
+                return Arc::new(ActiveRule::new(Arc::new(rule), vec![destination], stats));
             }
             _ => {}
         }
@@ -156,7 +156,11 @@ impl Subject for TableSubject {
 
     fn open(&self) -> Box<dyn Sink> {
         let errors = Arc::new(Errors::new(10));
-        Box::new(TableSink::open(self.tables(), Epoch(0), Duration::from_millis(10), errors).unwrap())
+        let interval = Duration::from_millis(10);
+        let [straight, mut called] =
+            TableSink::open(self.tables(), Epoch(0), interval, errors, Arc::default()).unwrap();
+        called.close(interval);
+        Box::new(straight)
     }
 
     fn ids(&self) -> Vec<String> {
@@ -188,8 +192,9 @@ impl Subject for DerivedSubject {
 
     fn open(&self) -> Box<dyn Sink> {
         let log = self.log();
-        let mark = crate::engine::newest_mark(&log, Epoch(0)).unwrap();
-        Box::new(DerivedSink::new(log, mark, 8, Arc::new(Errors::new(10)), Arc::new(EngineMetrics::default())))
+        let [mark, _] = crate::engine::newest_marks(&log, Epoch(0)).unwrap();
+        let (errors, metrics) = (Arc::new(Errors::new(10)), Arc::new(EngineMetrics::default()));
+        Box::new(DerivedSink::new(Lane::Straight, log, mark, 8, errors, metrics))
     }
 
     fn ids(&self) -> Vec<String> {

@@ -147,7 +147,8 @@ fn check_lookup(call: &Call<'_>, catalog: &dyn CatalogView, out: &mut Vec<Diagno
         None => table.hash.to_string(),
     };
     if (call.args.len() == 6) != table.range.is_some() {
-        let message = format!("the key of table {name} is ({key}): get_dynamodb needs each of its columns with a value");
+        let message =
+            format!("the key of table {name} is ({key}): get_dynamodb needs each of its columns with a value");
         let role = "the last argument is the role, for which any text will do";
         out.push(Diagnostic::error("lookup", call.expr.span, message).help(role));
         return;

@@ -107,7 +107,7 @@ impl Parameters<'_> {
             dialect: self.dialect,
             filter: self.filter,
             no_aggregates: Some("templates have one message each"),
-            external: false,
+            external: calls::External::Allowed,
         };
         template.exprs().for_each(|expr| calls::check(expr, place, &mut self.reader.out));
     }

@@ -77,7 +77,8 @@ fn nobody_is_asked_about_nothing() {
 fn calls_without_end_are_ended() {
     let sql = "SELECT (SELECT VALUE aws_lambda('f', n) FROM list) AS r FROM 'a' INTO TOPIC 'b'";
     let calling = Calling::new(&rule(sql)).unwrap();
-    let payload = format!("{{\"list\":[{}]}}", (0..100).map(|n| format!("{{\"n\":{n}}}")).collect::<Vec<_>>().join(","));
+    let payload =
+        format!("{{\"list\":[{}]}}", (0..100).map(|n| format!("{{\"n\":{n}}}")).collect::<Vec<_>>().join(","));
     let message = [Message::new("a", payload.as_bytes(), 0)];
     let mut answers = [Answers::default()];
     for round in 0.. {

@@ -5,9 +5,9 @@
 
 use std::sync::Arc;
 
+use super::Evaluate;
 use super::case::{Given, Stub};
 use super::outcome::{Outcome, Row};
-use super::Evaluate;
 use crate::eval::Externals;
 use crate::message::Message;
 use crate::program::{Answers, Calling, Face, Program, RuleRows};

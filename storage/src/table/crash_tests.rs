@@ -239,7 +239,8 @@ fn the_journal_stays_short() {
     for epoch in 1..=200_u64 {
         let rows = names.iter().flat_map(|name| {
             let hash = move |n: u64| Key::from((epoch * 10 + n) as i64);
-            let write = move |n| Write { table: name, hash: hash(n), range: None, value: Some(value), time_ms: 0, epoch };
+            let write =
+                move |n| Write { table: name, hash: hash(n), range: None, value: Some(value), time_ms: 0, epoch };
             (0..10).map(write)
         });
         tables.apply(SINK, epoch, rows).unwrap();

@@ -43,13 +43,8 @@ fn batch(rule: &Arc<ActiveRule>, fired: &[Fired], out: &mut Vec<RowBatch>) {
     };
     rule.stats.notices.add(stored.len() as u64);
     let origins = Arc::new(origins);
-    for rows in parts.into_iter().map(Arc::new) {
-        out.extend((0..rule.destinations.len()).map(|action| RowBatch {
-            rule: Arc::clone(rule),
-            action,
-            rows: Arc::clone(&rows),
-            origins: Arc::clone(&origins),
-        }));
+    for rows in parts {
+        out.extend(RowBatch::of_all_actions(rule, rows, &origins));
     }
 }
 

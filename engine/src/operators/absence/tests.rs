@@ -16,7 +16,6 @@ use hedgerow_storage::sim::{Seeded, SimClock, SimDisk};
 use super::AbsenceState;
 use crate::catalog::{Catalog, Change, ChangeSet, Form, Kind};
 use crate::errors::Errors;
-use crate::metrics::RuleStats;
 use crate::operators::evaluate::{Evaluate, Out, Resolve};
 use crate::rows::{ActiveRule, Destination, RowBatch, in_order};
 use crate::step::Step;
@@ -50,7 +49,7 @@ impl Resolve for Resolver {
     fn resolve(&self, catalog: &Catalog, _: u64) -> Arc<Vec<Arc<ActiveRule>>> {
         let active = |rule: &Arc<hedgerow_sql::rule::Rule>| {
             let destinations = rule.actions.iter().map(|_| Destination::Derived).collect();
-            Arc::new(ActiveRule { rule: Arc::clone(rule), destinations, stats: Arc::new(RuleStats::default()) })
+            Arc::new(ActiveRule::new(Arc::clone(rule), destinations, Arc::default()))
         };
         Arc::new(catalog.active_rules().map(active).collect())
     }

@@ -1,0 +1,377 @@
+//! Call: the rows of rules that ask other systems, once the answers are there.
+//!
+//! A message that needs an answer is kept here, its request goes to a [`Caller`] or, for `get_dynamodb`, to the tables,
+//! and nobody waits: when the answer comes, the rule is evaluated again, which may bring the next request or a row. The
+//! operator holds one capability, at the oldest time that something still waits for, so no sink's mark passes a row that
+//! is not there yet; after a crash the replay asks again.
+//!
+//! These rows take a lane of their own to their sinks. Rows of other rules are delivered meanwhile, and have other marks.
+//! Only where both kinds go into one sink, or one table, are they delivered together, in the one order of the system.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender};
+use hedgerow_sql::message::{Message, Properties};
+use hedgerow_sql::program::{Answer, Answers, Request, RuleRows};
+use hedgerow_storage::log::{Epoch, Record};
+
+use crate::call::{Caller, Reply};
+use crate::error_action::has_error_action;
+use crate::errors::{ErrorSample, Errors, excerpt};
+use crate::lookup::Lookups;
+use crate::metrics::EngineMetrics;
+use crate::rows::{ActiveRule, Origins, RowBatch};
+use crate::sink::registry::Registry;
+use crate::source::InFlight;
+
+/// Calls of one worker under way at once, at most. Further ones fail: somebody answers far too slowly.
+const UNDER_WAY: usize = 65_536;
+/// What a waiting message costs besides its bytes.
+const MESSAGE_BYTES: usize = 256;
+
+/// What the operator is sent.
+pub enum Called {
+    /// Rows of such a rule that needed no answer.
+    Rows(RowBatch),
+    /// A message that needs one.
+    Ask(Ask),
+}
+
+/// A message, the rule that it is for, and what has to be asked first.
+pub struct Ask {
+    /// The rule.
+    pub rule: Arc<ActiveRule>,
+    /// The message.
+    pub message: KeptMessage,
+    /// The call.
+    pub request: Request,
+}
+
+/// A message that outlives its step.
+#[derive(Clone, Debug)]
+pub struct KeptMessage {
+    epoch: u64,
+    offset: u64,
+    time_ms: i64,
+    hops: u8,
+    topic: Arc<str>,
+    client_id: Arc<str>,
+    principal: Box<str>,
+    address: Box<str>,
+    properties: Box<[u8]>,
+    payload: Box<[u8]>,
+}
+
+impl KeptMessage {
+    /// A copy of a record.
+    pub fn new(epoch: u64, record: &Record<'_>) -> Self {
+        Self {
+            epoch,
+            offset: record.offset.0,
+            time_ms: record.time_ms,
+            hops: record.hops,
+            topic: record.topic.into(),
+            client_id: record.client_id.into(),
+            principal: record.principal.into(),
+            address: record.address.into(),
+            properties: record.properties.into(),
+            payload: record.payload.into(),
+        }
+    }
+
+    fn message(&self) -> Message<'_> {
+        let present = |text: &'_ str| !text.is_empty();
+        Message {
+            client_id: Some(&*self.client_id).filter(|text| present(text)),
+            principal: Some(&*self.principal).filter(|text| present(text)),
+            source_ip: Some(&*self.address).filter(|text| present(text)),
+            epoch: self.epoch,
+            offset: self.offset,
+            properties: Properties::new(&self.properties),
+            ..Message::new(&self.topic, &self.payload, self.time_ms)
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.payload.len() + self.properties.len() + self.topic.len() + MESSAGE_BYTES
+    }
+}
+
+/// The number of what waits for it, and the answer.
+type Answered = (u64, Answer);
+
+/// A message that waits.
+struct Waiting {
+    time: u64,
+    rule: Arc<ActiveRule>,
+    message: KeptMessage,
+    answers: Answers,
+    request: Request,
+}
+
+/// The operator's state on one worker.
+pub struct Calls {
+    caller: Arc<dyn Caller>,
+    lookups: Lookups,
+    errors: Arc<Errors>,
+    metrics: Arc<EngineMetrics>,
+    in_flight: Arc<InFlight>,
+    registry: Arc<Registry>,
+    replayed: Epoch,
+    answers: (Sender<Answered>, Receiver<Answered>),
+    wake: Arc<dyn Fn() + Send + Sync>,
+    waiting: BTreeMap<u64, Waiting>,
+    /// Of everything that waits: its time and number.
+    times: BTreeSet<(u64, u64)>,
+    /// Of everything that waits for the tables: its epoch and number.
+    lookups_at: BTreeSet<(u64, u64)>,
+    /// Calls under way.
+    asked: usize,
+    next: u64,
+}
+
+/// What a worker's operator works with.
+pub struct Means {
+    /// Asks other systems.
+    pub caller: Arc<dyn Caller>,
+    /// Looks rows up.
+    pub lookups: Lookups,
+    /// Where failures are told.
+    pub errors: Arc<Errors>,
+    /// Counters.
+    pub metrics: Arc<EngineMetrics>,
+    /// What waits here is under way as well.
+    pub in_flight: Arc<InFlight>,
+    /// Knows which rows are at their sinks already.
+    pub registry: Arc<Registry>,
+    /// The end of the log at the start: what lies at or below it may have been there before.
+    pub replayed: Epoch,
+    /// Has the operator run again.
+    pub wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl Calls {
+    /// Nothing waits.
+    pub fn new(means: Means) -> Self {
+        let Means { caller, lookups, errors, metrics, in_flight, registry, replayed, wake } = means;
+        Self {
+            caller,
+            lookups,
+            errors,
+            metrics,
+            in_flight,
+            registry,
+            replayed,
+            answers: crossbeam_channel::bounded(UNDER_WAY),
+            wake,
+            waiting: BTreeMap::new(),
+            times: BTreeSet::new(),
+            lookups_at: BTreeSet::new(),
+            asked: 0,
+            next: 0,
+        }
+    }
+
+    /// Takes a message of the step at `time`. What a replay brings again is not asked again if its sinks have it.
+    pub fn take(&mut self, time: u64, ask: Ask, out: &mut Vec<(u64, RowBatch)>) {
+        let epoch = Epoch(ask.message.epoch);
+        if epoch <= self.replayed && self.registry.has_taken(&ask.rule, epoch) {
+            return;
+        }
+        self.in_flight.add(ask.message.bytes());
+        let Ask { rule, message, request } = ask;
+        let waiting = Waiting { time, rule, message, answers: Answers::default(), request };
+        if let Some(ready) = self.ask(waiting) {
+            self.evaluate(vec![ready], out);
+        }
+    }
+
+    /// Takes the answers that have come, and gives the rows that they make.
+    pub fn advance(&mut self, out: &mut Vec<(u64, RowBatch)>) {
+        loop {
+            let mut ready: Vec<Waiting> = Vec::new();
+            while let Ok((id, answer)) = self.answers.1.try_recv() {
+                self.asked = self.asked.saturating_sub(1);
+                ready.extend(self.answered(id, answer));
+            }
+            self.look_up(&mut ready);
+            if ready.is_empty() {
+                return;
+            }
+            self.evaluate(ready, out);
+        }
+    }
+
+    /// Makes the lookups for which the tables have come far enough.
+    fn look_up(&mut self, ready: &mut Vec<Waiting>) {
+        while let Some((epoch, id)) = self.lookups_at.first().copied() {
+            let called = self.waiting.get(&id).is_some_and(|waiting| waiting.rule.waits_for_called);
+            if !self.lookups.is_ready(epoch, called) {
+                break;
+            }
+            self.lookups_at.pop_first();
+            let Some(waiting) = self.waiting.get(&id) else { continue };
+            let answer = self.lookups.get(&waiting.request.args, epoch);
+            self.metrics.lookups.add(1);
+            ready.extend(self.answered(id, answer));
+        }
+    }
+
+    /// The oldest time that something waits for.
+    pub fn oldest(&self) -> Option<u64> {
+        self.times.first().map(|(time, _)| *time)
+    }
+
+    fn answered(&mut self, id: u64, answer: Answer) -> Option<Waiting> {
+        let mut waiting = self.waiting.remove(&id)?;
+        self.times.remove(&(waiting.time, id));
+        self.metrics.calls_waiting.sub(1);
+        self.metrics.calls_failed.add(u64::from(answer.is_err()));
+        waiting.answers.add(waiting.request.clone(), answer);
+        Some(waiting)
+    }
+
+    /// Asks what a message needs next; gives it back if that was decided at once.
+    fn ask(&mut self, mut waiting: Waiting) -> Option<Waiting> {
+        let id = self.next;
+        self.next += 1;
+        let is_lookup = &*waiting.request.function == "get_dynamodb";
+        if !is_lookup && self.asked >= UNDER_WAY {
+            self.metrics.calls_failed.add(1);
+            let reason = format!("{UNDER_WAY} calls are under way already");
+            waiting.answers.add(waiting.request.clone(), Err(reason));
+            return Some(waiting);
+        }
+        self.times.insert((waiting.time, id));
+        self.metrics.calls_waiting.add(1);
+        if is_lookup {
+            self.lookups_at.insert((waiting.message.epoch, id));
+        } else {
+            self.asked += 1;
+            self.metrics.calls.add(1);
+            let reply = Reply::new(id, self.answers.0.clone(), Arc::clone(&self.wake));
+            self.caller.ask(&waiting.rule.rule.name, &waiting.request, reply);
+        }
+        self.waiting.insert(id, waiting);
+        None
+    }
+
+    /// Evaluates messages with the answers that they have: to rows, or to the next request.
+    fn evaluate(&mut self, mut ready: Vec<Waiting>, out: &mut Vec<(u64, RowBatch)>) {
+        while !ready.is_empty() {
+            ready.sort_by(|a, b| order(a).cmp(&order(b)));
+            let mut again = Vec::new();
+            for group in groups(ready) {
+                again.extend(self.group(group, out));
+            }
+            ready = again;
+        }
+    }
+
+    /// Messages of one rule and time.
+    fn group(&mut self, group: Vec<Waiting>, out: &mut Vec<(u64, RowBatch)>) -> Vec<Waiting> {
+        let Some(first) = group.first() else { return Vec::new() };
+        let (time, active) = (first.time, Arc::clone(&first.rule));
+        let Some(calling) = &active.calling else { return Vec::new() };
+        let messages: Vec<Message<'_>> = group.iter().map(|waiting| waiting.message.message()).collect();
+        let answers: Vec<Answers> = group.iter().map(|waiting| waiting.answers.clone()).collect();
+        let evaluated = calling.evaluate(&messages, &answers);
+        let mut origins = origins(group.iter().map(|waiting| &waiting.message));
+        if has_error_action(&active.rule) {
+            let payloads = group.iter().map(|waiting| Bytes::copy_from_slice(&waiting.message.payload));
+            origins.payload = payloads.collect();
+        }
+        let origins = Arc::new(origins);
+        for result in evaluated.rows {
+            self.emit(time, &active, result, &group, &origins, out);
+        }
+        let mut requests: BTreeMap<u32, Request> = evaluated.requests.into_iter().collect();
+        let mut decided = Vec::new();
+        for (place, mut waiting) in (0..).zip(group) {
+            match requests.remove(&place) {
+                Some(request) => {
+                    waiting.request = request;
+                    decided.extend(self.ask(waiting));
+                }
+                None => self.in_flight.done(waiting.message.bytes()),
+            }
+        }
+        decided
+    }
+
+    fn emit(
+        &self,
+        time: u64,
+        active: &Arc<ActiveRule>,
+        result: RuleRows,
+        group: &[Waiting],
+        origins: &Arc<Origins>,
+        out: &mut Vec<(u64, RowBatch)>,
+    ) {
+        for reject in &result.rejects {
+            active.stats.fail(1, &reject.reason);
+            if let Some(waiting) = group.get(reject.message as usize) {
+                self.errors.push(sample(&waiting.message, &active.rule.name, &reject.reason));
+            }
+        }
+        if result.rows.messages.is_empty() {
+            return;
+        }
+        active.stats.passed.add(result.rows.messages.len() as u64);
+        out.extend(RowBatch::of_all_actions(active, result.rows, origins).map(|batch| (time, batch)));
+    }
+}
+
+/// Messages of one rule and time together, in the order of their positions.
+fn order(waiting: &Waiting) -> (u64, &str, usize, u64, u64) {
+    let rule = &waiting.rule.rule.name;
+    let version = Arc::as_ptr(&waiting.rule).addr();
+    (waiting.time, rule, version, waiting.message.epoch, waiting.message.offset)
+}
+
+fn groups(sorted: Vec<Waiting>) -> Vec<Vec<Waiting>> {
+    let mut groups: Vec<Vec<Waiting>> = Vec::new();
+    for waiting in sorted {
+        let fits = |group: &&mut Vec<Waiting>| {
+            group.last().is_some_and(|last| last.time == waiting.time && Arc::ptr_eq(&last.rule, &waiting.rule))
+        };
+        match groups.last_mut().filter(fits) {
+            Some(group) => group.push(waiting),
+            None => groups.push(vec![waiting]),
+        }
+    }
+    groups
+}
+
+fn origins<'a>(messages: impl Iterator<Item = &'a KeptMessage>) -> Origins {
+    let mut origins = Origins::default();
+    for message in messages {
+        origins.epoch.push(message.epoch);
+        origins.offset.push(message.offset);
+        origins.time_ms.push(message.time_ms);
+        origins.topic.push(Arc::clone(&message.topic));
+        origins.client_id.push(Arc::clone(&message.client_id));
+        origins.hops.push(message.hops);
+    }
+    origins
+}
+
+fn sample(message: &KeptMessage, rule: &str, reason: &str) -> ErrorSample {
+    ErrorSample {
+        epoch: message.epoch,
+        offset: message.offset,
+        time_ms: message.time_ms,
+        rule: rule.to_owned(),
+        target: String::new(),
+        topic: message.topic.to_string(),
+        client_id: message.client_id.to_string(),
+        reason: reason.to_owned(),
+        sample: excerpt(&message.payload),
+    }
+}
+
+#[cfg(test)]
+#[path = "call_tests.rs"]
+mod tests;
