@@ -35,6 +35,9 @@ CREATE RULE ask AS
   FROM 'crash/in/+' INTO asked, all_asked, TOPIC 'crash/asked/${topic(3)}' QOS 1;
 ";
 
+/// From one burst of messages to the next: each waits for an answer, so that what was sent is not what takes time.
+const PACE: Duration = Duration::from_millis(150);
+
 /// A row of a client: with its offset in the lake, without it in a table.
 type Line = (String, String, Option<i64>, Option<i64>);
 
@@ -159,7 +162,7 @@ async fn rows_arrive(server: &Server, least: u64) {
 /// Runs under load, dies `kills` times, and returns what was sent.
 async fn load(home: &Home, kills: u64) -> Vec<Sent> {
     let server = home.start();
-    let publishers = ["a", "b", "c", "d"].map(|client| Publisher::at_least_once(client, home.port));
+    let publishers = ["a", "b", "c", "d"].map(|client| Publisher::with_bursts(client, home.port, PACE));
     rows_arrive(&server, 200).await;
     server.kill();
     for kill in 1..kills {
