@@ -1,4 +1,4 @@
-//! Sealed segments, compressed: the same bytes on an eighth of the disk.
+//! Sealed segments, compressed: the same bytes on a fraction of the disk.
 //!
 //! # Packed segment, format 1
 //!
@@ -35,7 +35,7 @@ const TRAILER: usize = 28;
 const INDEX_ENTRY: usize = 8;
 /// What a reader has to decompress for one byte.
 const BLOCK: usize = 256 << 10;
-/// Telemetry shrinks to an eighth at the fastest level; slower ones gain little.
+/// The fastest: telemetry repeats itself so much that more work is not worth its time.
 const LEVEL: i32 = 1;
 
 /// A segment opened for reading.

@@ -1,4 +1,4 @@
-//! Sealed segments are compressed: the same records from an eighth of the disk, through damage and crashes (for those
+//! Sealed segments are compressed: the same records from a fraction of the disk, through damage and crashes (for those
 //! see also `crash`, where some worlds pack).
 
 use super::*;
