@@ -27,6 +27,7 @@ mod shrink;
 mod targets;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use corpus::Corpus;
@@ -42,9 +43,16 @@ fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
 
+/// One test at a time: the memory that is measured is the whole process's.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    run::quiet();
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn nothing_hostile_gets_through() {
-    run::quiet();
+    let _alone = alone();
     let runner = Runner::new(folder().join("fuzz-current"), Bounds::USUAL);
     if let Some(file) = std::env::var_os("HEDGEROW_FUZZ_REPLAY") {
         let text = std::fs::read_to_string(&file).expect("the file to replay can be read");
@@ -95,7 +103,7 @@ fn nothing_hostile_gets_through() {
 /// Each known attack stays within the bounds. `HEDGEROW_FUZZ_ATTACK` names the ones to try.
 #[test]
 fn known_attacks_are_bounded() {
-    run::quiet();
+    let _alone = alone();
     let new_runner = || Runner::new(folder().join("fuzz-current-attack"), Bounds::USUAL);
     let mut runner = new_runner();
     let wanted = std::env::var("HEDGEROW_FUZZ_ATTACK").unwrap_or_default();
@@ -118,15 +126,21 @@ fn known_attacks_are_bounded() {
 /// The net holds: a panic, a disagreement, a lasting and a greedy input are each found.
 #[test]
 fn what_it_looks_for_it_finds() {
-    run::quiet();
-    let bounds = Bounds { time: Duration::from_millis(50), memory: 32 << 20 };
-    let runner = Runner::new(folder().join("fuzz-current-itself"), bounds);
-    for (word, expected) in [("panic", "panicked"), ("disagree", "disagree"), ("last", "CPU"), ("devour", "memory")] {
+    let _alone = alone();
+    let runner = |time| Runner::new(folder().join("fuzz-current-itself"), Bounds { time, memory: 32 << 20 });
+    let (brief, usual) = (runner(Duration::from_millis(50)), runner(Bounds::USUAL.time));
+    let words = [
+        ("panic", "panicked", &usual),
+        ("disagree", "disagree", &usual),
+        ("last", "CPU", &brief),
+        ("devour", "memory", &usual),
+    ];
+    for (word, expected, runner) in words {
         let input = Input::of(input::Target::Itself, &["some", word, "words"]);
         let failure = runner.run(&input).expect_err(word);
         assert!(failure.to_string().contains(expected), "{failure}");
-        let small = shrink::shrink(&input, &failure, &runner);
+        let small = shrink::shrink(&input, &failure, runner);
         assert_eq!(small.texts.concat(), word.as_bytes());
     }
-    assert!(runner.run(&Input::of(input::Target::Itself, &["", "fine", ""])).is_ok());
+    assert!(usual.run(&Input::of(input::Target::Itself, &["", "fine", ""])).is_ok());
 }
