@@ -18,7 +18,7 @@ use base64::engine::general_purpose::STANDARD;
 use hedgerow_sql::ast::Dialect;
 use hedgerow_sql::rule::{Rule, Statement, Target};
 use hedgerow_storage::log::{AppendError, Appender, Batch, Class, Epoch, Log, ReadError, RecordFields, RecordKind};
-use hedgerow_storage::outbox::{FailedMessage, Outbox};
+use hedgerow_storage::outbox::{FailedMessage, Outbox, Place};
 use hedgerow_storage::table::StoreError;
 use serde_json::json;
 
@@ -99,8 +99,11 @@ impl ErrorActions {
     /// When the log or the store cannot be read.
     pub fn recover(&self) -> Result<(), RecoverError> {
         let failures = self.outbox.failures();
-        let interrupted: Vec<FailedMessage> =
-            failures.read(usize::MAX)?.into_iter().filter(|message| message.told.is_some()).collect();
+        let interrupted: Vec<FailedMessage> = failures
+            .read(&mut Place::default(), usize::MAX)?
+            .into_iter()
+            .filter(|message| message.told.is_some())
+            .collect();
         let Some(after) = interrupted.iter().filter_map(|message| message.told).map(|(_, after)| after).min() else {
             return Ok(());
         };
@@ -137,12 +140,13 @@ impl ErrorActions {
     fn run(&self) {
         let appender = self.log.appender();
         let mut last_turn = 0;
+        let mut place = Place::default();
         for poll in 0_u64.. {
             if self.stop.load(Ordering::Acquire) {
                 return;
             }
             std::thread::park_timeout(POLL);
-            if let Err(error) = self.tell(&appender, &mut last_turn) {
+            if let Err(error) = self.tell(&appender, &mut last_turn, &mut place) {
                 tracing::warn!(%error, "error actions wait");
             }
             if poll % FORGET_EVERY == FORGET_EVERY - 1
@@ -153,18 +157,23 @@ impl ErrorActions {
         }
     }
 
-    fn tell(&self, appender: &Appender, last_turn: &mut u64) -> Result<(), TellError> {
+    fn tell(&self, appender: &Appender, last_turn: &mut u64, place: &mut Place) -> Result<(), TellError> {
         let failures = self.outbox.failures();
         if failures.waiting() == 0 {
             return Ok(());
         }
         let Some((_, catalog)) = self.inner.catalog.lock().ok().map(|catalog| catalog.clone()) else { return Ok(()) };
         let sinks = self.inner.registry.status();
-        let mut ready = failures.read(AT_ONCE)?;
+        // Those that wait for a slow destination are passed by, and looked at again in the next round.
+        let mut ready = failures.read(place, AT_ONCE)?;
         ready.retain(|message| self.is_settled(message, &catalog, &sinks));
         if ready.is_empty() {
             return Ok(());
         }
+        let after = self.log.last_epoch().0;
+        let turn = after.max(*last_turn) + 1;
+        *last_turn = turn;
+        let ready = failures.tell(&ready, turn, after)?;
         let mut batch = Batch::new();
         for message in &ready {
             let kind = |action: u32| kind_of(&catalog, &message.rule, action);
@@ -178,11 +187,7 @@ impl ErrorActions {
                 ..RecordFields::default()
             });
         }
-        let after = self.log.last_epoch().0;
-        let turn = after.max(*last_turn) + 1;
-        *last_turn = turn;
         batch.push_mark(PRODUCER, Epoch(turn));
-        failures.tell(&ready, turn, after)?;
         let (done, committed) = crossbeam_channel::bounded(1);
         let appended = appender.append(batch, Class::System, move |result| drop(done.send(result.map(|_| ()))));
         let result = match appended {

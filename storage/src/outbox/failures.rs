@@ -11,6 +11,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -22,6 +23,8 @@ use crate::table::{Batch, Keyspace, Store, StoreError};
 const FORMAT: u8 = 1;
 /// Notes removed with one batch.
 const AT_ONCE: usize = 1_000;
+/// How many times the messages that are wanted are looked at, at most, for those that are done.
+const DONE_BETWEEN: usize = 8;
 
 /// One action that failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +90,10 @@ struct Head {
     failures: Vec<Failure>,
     since_ms: i64,
 }
+
+/// How far a reader of waiting messages has come; the beginning at first.
+#[derive(Debug, Default)]
+pub struct Place(Option<Vec<u8>>);
 
 /// The failures of all rules. Clones share them.
 #[derive(Clone)]
@@ -173,37 +180,33 @@ impl Failures {
         Ok(true)
     }
 
-    /// Messages that wait, at most `limit`, in the order of rules and positions.
+    /// Messages that wait, behind `place` in the order of rules and positions, at most `limit`, and fewer where many are
+    /// done; `place` goes on behind the last one, and to the beginning at the end.
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn read(&self, limit: usize) -> Result<Vec<FailedMessage>, StoreError> {
+    pub fn read(&self, place: &mut Place, limit: usize) -> Result<Vec<FailedMessage>, StoreError> {
         let mut found = Vec::new();
-        for item in self.0.store.snapshot().prefix(&self.0.keyspace, []) {
+        let from = place.0.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let view = self.0.store.snapshot();
+        let from = from.as_ref().map(Vec::as_slice);
+        for (looked_at, item) in view.range(&self.0.keyspace, from, Bound::Unbounded).enumerate() {
             let (key, value) = item?;
-            let (head, original) = decode(&value)?;
-            let told = match head.state {
-                State::Done => continue,
-                State::Waiting => None,
-                State::Told { turn, after } => Some((turn, after)),
-            };
-            let (rule, position) = destination(&key)
-                .and_then(|(rule, rest)| Some((rule.to_owned(), Position::decode(rest)?)))
-                .ok_or_else(|| StoreError::Unreadable { what: "a key of the failures".into() })?;
-            let Head { time_ms, topic, client_id, failures, since_ms, .. } = head;
-            found.push(FailedMessage { rule, position, time_ms, topic, client_id, original, failures, since_ms, told });
-            if found.len() >= limit {
+            found.extend(message(&key, &value)?);
+            if found.len() >= limit || looked_at >= limit.saturating_mul(DONE_BETWEEN) {
+                place.0 = Some(key.to_vec());
                 break;
             }
         }
         Ok(found)
     }
 
-    /// These are about to be told to the log, which ends at `after`, as turn `turn`.
+    /// These are about to be told to the log, which ends at `after`, as turn `turn`. Gives them back with all that is
+    /// known of them now: actions may have failed since they were read.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn tell(&self, messages: &[FailedMessage], turn: u64, after: u64) -> Result<(), StoreError> {
+    pub fn tell(&self, messages: &[FailedMessage], turn: u64, after: u64) -> Result<Vec<FailedMessage>, StoreError> {
         self.set(messages, State::Told { turn, after })
     }
 
@@ -212,7 +215,7 @@ impl Failures {
     /// # Errors
     /// When the store fails.
     pub fn take_back(&self, messages: &[FailedMessage]) -> Result<(), StoreError> {
-        self.set(messages, State::Waiting)
+        self.set(messages, State::Waiting).map(drop)
     }
 
     /// These were told.
@@ -225,19 +228,22 @@ impl Failures {
         Ok(())
     }
 
-    fn set(&self, messages: &[FailedMessage], state: State) -> Result<(), StoreError> {
+    fn set(&self, messages: &[FailedMessage], state: State) -> Result<Vec<FailedMessage>, StoreError> {
         let _writing = self.lock();
         let mut batch = Batch::new();
+        let mut set = Vec::with_capacity(messages.len());
         for message in messages {
             let key = key(&message.rule, message.position);
             let Some(stored) = self.0.store.get(&self.0.keyspace, &key)? else { continue };
+            set.extend(self::message(&key, &stored)?);
             let (mut head, original) = decode(&stored)?;
             head.state = state;
             let original: &[u8] = if state == State::Done { &[] } else { original.as_slice() };
             batch.put(&self.0.keyspace, key, encode(&head, original));
         }
         self.0.store.commit(batch)?;
-        self.0.store.sync()
+        self.0.store.sync()?;
+        Ok(set)
     }
 
     /// Removes the notes of what is done below an epoch that no replay reaches.
@@ -269,6 +275,21 @@ fn key(rule: &str, position: Position) -> Vec<u8> {
     let mut key = prefix(rule);
     position.encode(&mut key);
     key
+}
+
+/// A record as a message; none if it is done.
+fn message(key: &[u8], value: &[u8]) -> Result<Option<FailedMessage>, StoreError> {
+    let (head, original) = decode(value)?;
+    let told = match head.state {
+        State::Done => return Ok(None),
+        State::Waiting => None,
+        State::Told { turn, after } => Some((turn, after)),
+    };
+    let (rule, position) = destination(key)
+        .and_then(|(rule, rest)| Some((rule.to_owned(), Position::decode(rest)?)))
+        .ok_or_else(|| StoreError::Unreadable { what: "a key of the failures".into() })?;
+    let Head { time_ms, topic, client_id, failures, since_ms, .. } = head;
+    Ok(Some(FailedMessage { rule, position, time_ms, topic, client_id, original, failures, since_ms, told }))
 }
 
 fn new_record(entry: &Entry, now_ms: i64) -> (Head, Vec<u8>) {

@@ -22,5 +22,5 @@ mod tests;
 
 pub use dead::{DeadLetter, DeadLetters, DeadLimits, LetterId};
 pub use entry::{Attempts, Entry, EntryKey, Position};
-pub use failures::{FailedMessage, Failure, Failures};
+pub use failures::{FailedMessage, Failure, Failures, Place};
 pub use queue::{Accepted, Outbox, Overflow, Queue, QueueLimits, Waiting};

@@ -165,16 +165,22 @@ fn failures_of_a_message_are_gathered_and_told_once() {
     }
     let outbox = open(folder.path());
     let failures = outbox.failures();
-    let found = failures.read(10).unwrap();
+    let found = failures.read(&mut Place::default(), 10).unwrap();
     let told = |index: usize| found[index].failures.iter().map(|f| (f.action, f.reason.as_str())).collect::<Vec<_>>();
     assert_eq!(told(0), [(0, "status 404"), (1, "no URL")]);
     assert_eq!(told(1), [(1, "no URL"), (2, "no key")]);
     assert_eq!((found[0].original.as_slice(), found[0].since_ms, found[0].told), (&[0, 255][..], 10, None));
-    failures.tell(&found, 77, 70).unwrap();
-    assert_eq!(failures.read(10).unwrap()[1].told, Some((77, 70)));
+    // What fails after they were read is told with the rest.
+    outbox.refuse(&with_payload(6, 3), "place", "late", 35).unwrap();
+    let told = failures.tell(&found, 77, 70).unwrap();
+    assert_eq!(told[1].failures.iter().map(|failure| failure.action).collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(failures.read(&mut Place::default(), 10).unwrap()[1].told, Some((77, 70)));
     failures.take_back(&found[1..]).unwrap();
     failures.done(&found[..1]).unwrap();
-    assert_eq!((failures.waiting(), failures.read(10).unwrap().len()), (1, 1));
+    let mut place = Place::default();
+    assert_eq!((failures.waiting(), failures.read(&mut place, 1).unwrap().len()), (1, 1));
+    assert_eq!(failures.read(&mut place, 1).unwrap().len(), 0, "behind the last one");
+    assert_eq!(failures.read(&mut place, 1).unwrap().len(), 1, "from the beginning again");
     // What is done is not brought up again by a replay, until no replay can.
     outbox.refuse(&with_payload(5, 3), "place", "late", 40).unwrap();
     assert_eq!(failures.waiting(), 1);
