@@ -31,21 +31,40 @@ pub struct Schedule {
     last: AtomicU64,
     /// A marked checkpoint has not been written yet: no second one is begun.
     pending: AtomicBool,
+    /// The next step is to be a checkpoint, whatever the time.
+    demanded: AtomicBool,
 }
 
 impl Schedule {
     /// A checkpoint every `interval` of log time, the first one `interval` after `last`.
     pub fn new(interval: Duration, last: Epoch) -> Self {
         let interval_us = u64::try_from(interval.as_micros()).unwrap_or(u64::MAX);
-        Self { interval_us, last: AtomicU64::new(last.0), pending: AtomicBool::new(false) }
+        Self {
+            interval_us,
+            last: AtomicU64::new(last.0),
+            pending: AtomicBool::new(false),
+            demanded: AtomicBool::new(false),
+        }
+    }
+
+    /// Asks for a checkpoint at the end of the next step.
+    pub fn demand(&self) {
+        self.demanded.store(true, Ordering::Release);
+    }
+
+    /// Whether a checkpoint was asked for or marked, and is not written.
+    pub fn is_under_way(&self) -> bool {
+        self.demanded.load(Ordering::Acquire) || self.pending.load(Ordering::Acquire)
     }
 
     /// Whether the step that ends at `end` is to be a checkpoint. Asked once a step, by the reader.
     pub fn is_due(&self, end: Epoch) -> bool {
-        let due = end.0.saturating_sub(self.last.load(Ordering::Acquire)) >= self.interval_us;
+        let over = end.0.saturating_sub(self.last.load(Ordering::Acquire)) >= self.interval_us;
+        let due = over || self.demanded.load(Ordering::Acquire);
         if !due || self.pending.swap(true, Ordering::AcqRel) {
             return false;
         }
+        self.demanded.store(false, Ordering::Release);
         self.last.store(end.0, Ordering::Release);
         true
     }

@@ -132,6 +132,7 @@ pub struct Engine {
     inner: Arc<Inner>,
     registry: Arc<Registry>,
     progress: Arc<Progress>,
+    schedule: Arc<Schedule>,
     stop: Arc<AtomicBool>,
     threads: Mutex<Threads>,
     applying: Mutex<()>,
@@ -278,7 +279,7 @@ impl Engine {
             checkpoints: Some(checkpoints),
             error_actions,
         });
-        Ok(Self { log, inner, registry, progress, stop, threads, applying: Mutex::new(()) })
+        Ok(Self { log, inner, registry, progress, schedule, stop, threads, applying: Mutex::new(()) })
     }
 
     /// The catalog in force.
@@ -303,13 +304,13 @@ impl Engine {
     }
 
     fn append(&self, set: &ChangeSet) -> Result<Epoch, AppendError> {
+        let payload = set.encode();
+        self.append_record(&RecordFields { kind: RecordKind::Control, payload: &payload, ..RecordFields::default() })
+    }
+
+    fn append_record(&self, fields: &RecordFields<'_>) -> Result<Epoch, AppendError> {
         let mut batch = Batch::new();
-        batch.push(&RecordFields {
-            kind: RecordKind::Control,
-            time_ms: self.log.now_ms(),
-            payload: &set.encode(),
-            ..RecordFields::default()
-        });
+        batch.push(&RecordFields { time_ms: self.log.now_ms(), ..*fields });
         let (done, committed) = crossbeam_channel::bounded(1);
         self.log
             .appender()
@@ -322,9 +323,13 @@ impl Engine {
 
     /// Waits, at most `wait`, until everything up to `epoch` is through the dataflow and accepted by every sink.
     pub fn wait_for(&self, epoch: Epoch, wait: Duration) -> bool {
+        self.wait_until(wait, || self.progress.frontier.get() >= epoch)
+    }
+
+    fn wait_until(&self, wait: Duration, done: impl Fn() -> bool) -> bool {
         const POLL: Duration = Duration::from_millis(2);
         let mut left = wait;
-        while self.progress.frontier.get() < epoch {
+        while !done() {
             if left.is_zero() || self.failure().is_some() {
                 return false;
             }
@@ -333,6 +338,21 @@ impl Engine {
             left = left.saturating_sub(pause);
         }
         true
+    }
+
+    /// Writes a checkpoint of everything logged so far, so that the next start has nothing to replay. Waits at most
+    /// `wait` for it; a sink without room for rows makes it late, and then the next start replays what is missing.
+    pub fn checkpoint(&self, wait: Duration) {
+        self.schedule.demand();
+        // A step has to end for it, also when nothing was logged for long.
+        let tick = RecordFields { kind: RecordKind::Tick, ..RecordFields::default() };
+        if let Err(error) = self.append_record(&tick) {
+            tracing::warn!(%error, "no checkpoint before the end; the next start replays what came since the last one");
+            return;
+        }
+        if !self.wait_until(wait, || !self.schedule.is_under_way()) {
+            tracing::warn!("the checkpoint before the end was not ready; the next start replays what is missing");
+        }
     }
 
     /// The epoch up to which everything is through.

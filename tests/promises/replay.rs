@@ -66,3 +66,24 @@ async fn any_workers_and_any_steps_give_the_same_rows() {
         assert!(wrong.is_empty(), "{workers} workers: {}\n{}", wrong.join("\n"), again.last_words());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_end_in_order_nothing_is_replayed() {
+    let home = Home::with_settings("[engine]\ncheckpoint_interval = \"1h\"\n[logging]\nlevel = \"warn\"\n");
+    home.follow(RULES);
+    let server = home.start();
+    let publisher = Publisher::at_least_once("a", home.port);
+    let replayed = "SELECT value FROM system.metrics WHERE name = 'hedgerow_engine_records_total'";
+    until("hundreds of messages are taken", async || {
+        server.sql("SELECT count(*) FROM readings").await.is_ok_and(|rows| rows[0][0].as_u64() >= Some(300))
+    })
+    .await;
+    let sent = [publisher.finish().await];
+    assert!(server.stop().success(), "{}", home.last_words());
+
+    let server = home.start();
+    let read = server.sql(replayed).await.unwrap()[0][0].as_f64().unwrap();
+    assert!(read < 100.0, "{read} records were read again");
+    let wrong = until_right(SOON, async || violations(&home, &server, &sent).await).await;
+    assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), home.last_words());
+}

@@ -18,6 +18,8 @@ fn binary() -> OsString {
 
 /// A start replays the log; a debug build on a busy machine takes its time.
 const START: Duration = Duration::from_secs(60);
+/// The data folder, which the server is given relative to its own, as users do.
+const DATA: &str = "data";
 /// How long a condition may take to come true.
 pub const SOON: Duration = Duration::from_secs(30);
 
@@ -73,7 +75,7 @@ impl Home {
 
     /// The data folder.
     pub fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.path().join(DATA)
     }
 
     /// Gives this folder the log of another one, and nothing else.
@@ -86,7 +88,7 @@ impl Home {
         std::fs::write(&settings, &self.settings).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_lines()).unwrap();
         let mut command = Command::new(binary());
-        command.current_dir(self.folder.path()).arg("--config").arg(settings).arg("--data").arg(self.data());
+        command.current_dir(self.folder.path()).arg("--config").arg(settings).args(["--data", DATA]);
         command.args(["serve", "--http", "127.0.0.1:0", "--mqtt"]).arg(format!("127.0.0.1:{}", self.port));
         if self.rules().exists() {
             command.arg("--rules").arg(self.rules());
@@ -122,7 +124,9 @@ impl Home {
             match lines.recv_timeout(START) {
                 Ok(line) => match line.split_once(' ') {
                     Some(("http", address)) => http = address.to_owned(),
-                    Some(("token", file)) => token = std::fs::read_to_string(file).unwrap().trim().to_owned(),
+                    Some(("token", file)) => {
+                        token = std::fs::read_to_string(self.folder.path().join(file)).unwrap().trim().to_owned()
+                    }
                     _ => {}
                 },
                 Err(mpsc::RecvTimeoutError::Disconnected) => return Err(child.wait().unwrap()),
@@ -206,6 +210,13 @@ impl Server {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// SIGTERM, and the end in order that it asks for.
+    pub fn stop(mut self) -> ExitStatus {
+        let asked = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
+        assert!(asked.success());
+        self.child.wait().unwrap()
     }
 
     /// Waits for the server to end by itself, and returns the signal that ended it.

@@ -156,8 +156,9 @@ impl Core {
         Ok(Arc::new(Self { config, log, tables, engine, query, views, destinations }))
     }
 
-    /// Stops the engine, closes sinks and the log.
+    /// Stops the engine after a last checkpoint, closes sinks and the log.
     pub fn close(&self) {
+        self.engine.checkpoint(STOP_WAIT / 2);
         self.engine.stop(STOP_WAIT);
         self.log.shutdown();
     }
