@@ -14,7 +14,7 @@ use super::config::LakeConfig;
 use super::provider;
 use super::rows::LakeRows;
 use super::schema::{LakeField, Lookup};
-use super::spool::{Found, Spool, SpoolError};
+use super::spool::{Found, Spool, SpoolError, io_error};
 use super::state::{Buffer, Committed, LakeStatus, Shared, State};
 use super::store::{Place, PlaceError};
 use super::writer::{Message, Writer};
@@ -113,7 +113,9 @@ impl Lake {
     }
 
     /// Opens the sink at a place given ready-made.
-    pub fn open_at(config: LakeConfig, place: Place, runtime: Handle) -> Result<Self, OpenError> {
+    pub fn open_at(mut config: LakeConfig, place: Place, runtime: Handle) -> Result<Self, OpenError> {
+        // Queries read sealed files by their whole path.
+        config.spool_dir = std::path::absolute(&config.spool_dir).map_err(|e| io_error(&config.spool_dir, e))?;
         let Found { spool, mut schema, pieces, taken } = Spool::open(&config.spool_dir)?;
         for column in &config.columns {
             let refused = |reason: &str| OpenError::Column {

@@ -58,6 +58,20 @@ fn a_query_planned_before_a_commit_still_reads_its_sealed_files() {
 }
 
 #[test]
+fn sealed_files_are_read_from_a_spool_with_a_relative_path() {
+    let mut world = World::new();
+    world.spool = tempfile::tempdir_in(".").unwrap();
+    world.store.set(Trouble { down: true, ..Trouble::default() });
+    let mut config = world.config("farm");
+    let name = world.spool.path().file_name().unwrap();
+    config.spool_dir = std::path::Path::new(name).join("farm");
+    let lake = world.open_with(config);
+    feed_sealed(&lake, 1..=10);
+    assert_eq!(world.in_query(&lake), upto(10));
+    assert!(lake.health().sealed_pieces > 0);
+}
+
+#[test]
 fn filters_and_projections_reach_the_files() {
     let world = World::new();
     let lake = world.open("farm");
