@@ -27,10 +27,10 @@ pub enum Feed {
     Close,
 }
 
-/// The worker, of `workers`, that takes the records of `client_id`: all records of a client go to one worker, so that
+/// The worker, of `workers`, that takes the records of `sender`: all records of a client go to one worker, so that
 /// their order is kept.
-pub fn worker_of(client_id: &str, workers: usize) -> usize {
-    (stable_hash(client_id.as_bytes()) % workers.max(1) as u64) as usize
+pub fn worker_of(sender: &[u8], workers: usize) -> usize {
+    (stable_hash(sender) % workers.max(1) as u64) as usize
 }
 
 /// A hash that is the same on every machine and in every version (FNV-1a with a final mix), so that a replay places

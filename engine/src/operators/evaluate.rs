@@ -12,7 +12,7 @@ use hedgerow_sql::message::{Message, Properties};
 use hedgerow_sql::program::{Calling, Face, Program, Rows, RuleRows};
 use hedgerow_sql::rule::Rule;
 use hedgerow_sql::topic::FilterTrie;
-use hedgerow_storage::log::{Record, RecordKind};
+use hedgerow_storage::log::{Frame, Record, RecordKind};
 
 use crate::catalog::{Catalog, ChangeSet};
 use crate::error_action::{has_error_action, is_error_rule};
@@ -169,10 +169,13 @@ impl<R: Resolve> Evaluate<R> {
                 segment.clear();
                 out.push(Out::Time(epoch));
             }
-            for record in commit.records() {
-                match record.kind {
-                    RecordKind::Message if self.is_mine(&record) => segment.push((epoch, record)),
-                    RecordKind::Control => {
+            for frame in commit.frames() {
+                match frame.kind() {
+                    Some(RecordKind::Message) if self.is_mine(&frame) => {
+                        segment.extend(frame.record().map(|record| (epoch, record)));
+                    }
+                    Some(RecordKind::Control) => {
+                        let Some(record) = frame.record() else { continue };
                         // From here on epochs may have to be told apart, and this one begins before the change.
                         let earlier = segment.partition_point(|(of, _)| *of < epoch);
                         let (before, same) = segment.split_at(earlier);
@@ -189,10 +192,10 @@ impl<R: Resolve> Evaluate<R> {
         self.segment(&segment, out);
     }
 
-    /// Derived records have no client: their topic decides.
-    fn is_mine(&self, record: &Record<'_>) -> bool {
-        let key = if record.client_id.is_empty() { record.topic } else { record.client_id };
-        self.workers == 1 || worker_of(key, self.workers) == self.worker
+    /// Derived records have no client: their topic decides. Without rules nobody wants any.
+    fn is_mine(&self, frame: &Frame<'_>) -> bool {
+        let mine = |sender| worker_of(sender, self.workers) == self.worker;
+        !self.rules.is_empty() && (self.workers == 1 || frame.sender().is_some_and(mine))
     }
 
     fn control(&mut self, epoch: u64, record: &Record<'_>, out: &mut Vec<Out>) {

@@ -27,7 +27,7 @@ use bytes::Bytes;
 use super::fields::Fields;
 use super::record;
 use super::segment::LogId;
-use super::{Epoch, Offset, Position, Record};
+use super::{Epoch, Frame, Offset, Position, Record};
 
 pub(super) const COMMIT_HEADER: usize = 48;
 pub(super) const COMMIT_MAGIC: [u8; 4] = *b"HGCM";
@@ -170,8 +170,14 @@ impl Commit {
     }
 
     /// Its records, in order.
-    pub fn records(&self) -> Records<'_> {
-        Records { rest: Fields(&[]), parts: self.parts.iter(), next: self.first_offset }
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        // The reader gives out only commits in which every frame decodes, so this ends at the last record.
+        self.frames().map_while(|frame| frame.record())
+    }
+
+    /// Its records, in order, not yet decoded.
+    pub fn frames(&self) -> Frames<'_> {
+        Frames { rest: Fields(&[]), parts: self.parts.iter(), next: self.first_offset }
     }
 
     /// Bytes of its frames.
@@ -189,25 +195,23 @@ impl Commit {
     }
 }
 
-/// Records of one commit.
-pub struct Records<'a> {
+/// The frames of one commit.
+pub struct Frames<'a> {
     rest: Fields<'a>,
     parts: std::slice::Iter<'a, Bytes>,
     next: Offset,
 }
 
-impl<'a> Iterator for Records<'a> {
-    type Item = Record<'a>;
+impl<'a> Iterator for Frames<'a> {
+    type Item = Frame<'a>;
 
-    fn next(&mut self) -> Option<Record<'a>> {
+    fn next(&mut self) -> Option<Frame<'a>> {
         while self.rest.0.is_empty() {
             self.rest = Fields(self.parts.next()?);
         }
-        // The reader gives out only commits in which every frame decodes, so this ends at the last record.
         let (_, content) = split_frame(&mut self.rest)?;
-        let fields = record::decode(content)?;
         let offset = self.next;
         self.next.0 += 1;
-        Some(Record { offset, fields })
+        Some(Frame { offset, content })
     }
 }

@@ -42,13 +42,13 @@ mod tests;
 mod time;
 mod writer;
 
-pub use commit::{Commit, Records};
+pub use commit::{Commit, Frames};
 pub use config::{Durability, LogConfig, LogHealth, LogMetrics};
 pub use error::{AppendError, OpenError, ReadError};
 pub use handle::{Log, Stepper};
 pub use queue::{Appender, Class, Committed};
 pub use reader::Reader;
-pub use record::{Batch, Record, RecordFields, RecordKind};
+pub use record::{Batch, Frame, Record, RecordFields, RecordKind};
 pub use recover::{Recovery, TornTail};
 
 /// The name of one commit: its log time in microseconds since 1970, above every earlier one.

@@ -115,6 +115,43 @@ impl<'a> Record<'a> {
     }
 }
 
+/// A record in its frame: what decides whose it is can be had without decoding the rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Frame<'a> {
+    pub(super) offset: Offset,
+    pub(super) content: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// What the record is for; none if no version of this program wrote it.
+    pub fn kind(&self) -> Option<RecordKind> {
+        RecordKind::from_bits(self.content.first()? & 15)
+    }
+
+    /// The client id, and the topic where there is none.
+    pub fn sender(&self) -> Option<&'a [u8]> {
+        let mut rest = Fields(self.content);
+        let [_, present, _, _, _, _, _, _, _, _] = rest.array()?;
+        let has = |bit: u8| present & bit != 0;
+        let fixed = [(HAS_SESSION, 8), (HAS_PACKET_ID, 2), (HAS_ORIGIN, 1)];
+        rest.bytes(fixed.iter().filter(|(bit, _)| has(*bit)).map(|(_, bytes)| bytes).sum())?;
+        let topic = rest.varint()?;
+        let client_id = if has(HAS_CLIENT) { rest.varint()? } else { 0 };
+        for bit in [HAS_PRINCIPAL, HAS_ADDRESS, HAS_ORIGIN, HAS_PROPERTIES] {
+            if has(bit) {
+                rest.varint()?;
+            }
+        }
+        let (topic, client_id) = (rest.bytes(topic)?, rest.bytes(client_id)?);
+        Some(if client_id.is_empty() { topic } else { client_id })
+    }
+
+    /// The record; none if no version of this program wrote it.
+    pub fn record(&self) -> Option<Record<'a>> {
+        Some(Record { offset: self.offset, fields: decode(self.content)? })
+    }
+}
+
 const HAS_CLIENT: u8 = 1;
 const HAS_PRINCIPAL: u8 = 2;
 const HAS_ADDRESS: u8 = 4;
@@ -309,12 +346,17 @@ mod tests {
             };
             let mut batch = Batch::new();
             batch.push(&fields);
-            prop_assert_eq!(decode(&batch.frames()[FRAME_HEADER..]), Some(fields));
+            let frame = Frame { offset: Offset(7), content: &batch.frames()[FRAME_HEADER..] };
+            prop_assert_eq!(frame.record(), Some(Record { offset: Offset(7), fields }));
+            prop_assert_eq!(frame.kind(), Some(fields.kind));
+            let sender = if client_id.is_empty() { &topic } else { &client_id };
+            prop_assert_eq!(frame.sender(), Some(sender.as_bytes()));
         }
 
         #[test]
         fn nothing_read_panics(content: Vec<u8>) {
-            let _ = decode(&content);
+            let frame = Frame { offset: Offset(7), content: &content };
+            let _ = (frame.kind(), frame.sender(), frame.record());
         }
     }
 
