@@ -119,24 +119,26 @@ impl Home {
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-        let (mut http, mut token) = (String::new(), String::new());
-        while token.is_empty() {
+        // From here on it is killed when this function panics.
+        let (http, token, client) = (String::new(), String::new(), reqwest::Client::new());
+        let mut server = Server { child, http, token, client };
+        while server.token.is_empty() {
             match lines.recv_timeout(START) {
                 Ok(line) => match line.split_once(' ') {
-                    Some(("http", address)) => http = address.to_owned(),
+                    Some(("http", address)) => server.http = address.to_owned(),
                     Some(("token", file)) => {
-                        token = std::fs::read_to_string(self.folder.path().join(file)).unwrap().trim().to_owned()
+                        let token = std::fs::read_to_string(self.folder.path().join(file)).unwrap();
+                        server.token = token.trim().to_owned();
                     }
                     _ => {}
                 },
-                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(child.wait().unwrap()),
+                Err(mpsc::RecvTimeoutError::Disconnected) => return Err(server.child.wait().unwrap()),
                 Err(mpsc::RecvTimeoutError::Timeout) => {
-                    let _ = child.kill();
                     panic!("the server is not ready after {START:?}:\n{}", self.last_words());
                 }
             }
         }
-        Ok(Server { child, http, token, client: reqwest::Client::new() })
+        Ok(server)
     }
 
     /// Every record of the log, as `log inspect` shows it; also while a server runs.
