@@ -298,7 +298,7 @@ def many_topics(checks, server):
                 last = min(first + part, TOPICS)
                 begun = time.monotonic()
                 writer.publish_all((f"many/{number}/{padding}", "{}") for number in range(first, last))
-                wait("all messages through the rules", lambda: server.one(reached) == last, 60)
+                wait("all messages through the rules", lambda: server.one(reached) == last, 300)
                 sizes.append(server.rss_mib())
                 if TOPICS > 10 * part:
                     rate = (last - first) / (time.monotonic() - begun)
