@@ -216,7 +216,7 @@ def follow(one, other, trouble):
     """Follows messages of both sides in turn."""
     end = time.monotonic() + trouble.seconds
     minute = time.monotonic() + 60
-    while (begun := time.monotonic()) < end:
+    while (begun := time.monotonic()) < end or len(other.taken["table"]) < 10:
         one.follow()
         other.follow()
         if begun > minute:
@@ -234,7 +234,9 @@ def compare(usual, taken):
         told = lambda times: ", ".join(f"{time:.1f}" for time in times)
         figures = f"p50, p90, p99 of {len(taken[what])}: {told(now)} ms, of the other server {told(before)} ms"
         print(f"       to the {what}: {now[0] / before[0]:.2f}; {figures}", flush=True)
-        for calm, troubled in zip(before[:2], now[:2]):
+        # Of a few messages the p90 is the worst one.
+        judged = 2 if len(taken[what]) >= 30 else 1
+        for calm, troubled in zip(before[:judged], now[:judged]):
             expect(troubled < max(3 * calm, calm + 500), f"{what}: {figures}")
 
 
