@@ -287,6 +287,15 @@ impl Config {
         require(self.query.max_rows > 0, "query.max_rows", "must be at least 1");
         require(self.query.max_queries > 0, "query.max_queries", "must be at least 1");
         require(self.query.batch_rows > 0, "query.batch_rows", "must be at least 1");
+        require(self.http.max_body.0 > 0, "http.max_body", "must be more than nothing");
+        require(self.engine.workers <= 256, "engine.workers", "must be at most 256");
+        require(
+            !self.lake.folder.to_string_lossy().contains("://"),
+            "lake.folder",
+            "is a folder; a sink has its own `url`",
+        );
+        let level = "is \"error\", \"warn\", \"info\", \"debug\", \"trace\" or \"off\", or a list with module=level";
+        require(self.logging.level.split(',').all(is_level), "logging.level", level);
         require(self.http.max_requests > 0, "http.max_requests", "must be at least 1");
         require(self.http.max_connections > 0, "http.max_connections", "must be at least 1");
         let calls = &self.calls;
@@ -298,6 +307,13 @@ impl Config {
         wrong.extend(gateway);
         wrong
     }
+}
+
+/// Whether this is a level of logging, for all or for a module.
+fn is_level(directive: &str) -> bool {
+    let (module, level) = directive.rsplit_once('=').unwrap_or(("all", directive));
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    !module.trim().is_empty() && levels.iter().any(|known| level.trim().eq_ignore_ascii_case(known))
 }
 
 fn or_in(path: &std::path::Path, folder: &std::path::Path, name: &str) -> PathBuf {

@@ -30,8 +30,12 @@ use tokio::time::Instant;
 
 use super::catalog::{CATALOG, Only, PUBLIC, Snapshot, Sources};
 use super::error::QueryError;
-use super::names;
+use super::{functions, names, size};
 use crate::config::{Config, QueryConfig};
+
+/// A query ends itself at its deadline, unless it is where nothing interrupts it: in the planner, or inside a function.
+/// Whoever waits for it is told after this much longer.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Runs analyst queries. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -72,7 +76,9 @@ impl QueryEngine {
     pub fn new(config: &Config, sources: Sources) -> Result<Self, QuerySetupError> {
         let limits = config.query.clone();
         let threads = config.query_threads();
-        let runtime = Builder::new_multi_thread().worker_threads(threads).thread_name("query").enable_all().build()?;
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(threads).thread_name("query").thread_stack_size(size::STACK_BYTES);
+        let runtime = builder.enable_all().build()?;
         let memory = limits.memory.as_usize();
         let pool = TrackConsumersPool::new(GreedyMemoryPool::new(memory), NonZeroUsize::MIN);
         let no_spilling = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
@@ -80,11 +86,12 @@ impl QueryEngine {
             .with_memory_pool(Arc::new(pool))
             .with_disk_manager_builder(no_spilling)
             .build_arc()?;
-        let base = SessionStateBuilder::new()
+        let mut base = SessionStateBuilder::new()
             .with_config(session_config(&limits, threads))
             .with_runtime_env(Arc::clone(&environment))
-            .with_default_features()
-            .build();
+            .with_default_features();
+        functions::bound(base.scalar_functions().get_or_insert_default());
+        let base = base.build();
         let slots = Arc::new(Semaphore::new(limits.max_queries));
         Ok(Self(Arc::new(Inner { runtime: Some(runtime), environment, base, sources, slots, limits })))
     }
@@ -109,10 +116,12 @@ impl QueryEngine {
         let query = Query { engine: self.clone(), sql: sql.to_owned(), rows, cut: Arc::clone(&cut) };
         let task = runtime.spawn(query.drive(columns, deadline, slot));
         let abort = AbortOnDrop(task.abort_handle());
-        match planned.await {
-            Ok(Ok(schema)) => Ok(Rows { schema, received, cut, _abort: abort }),
-            Ok(Err(error)) => Err(error),
-            Err(_) => Err(QueryError::failed("the query was stopped by an error in the server; see its log")),
+        let late = deadline + GRACE;
+        match tokio::time::timeout_at(late, planned).await {
+            Ok(Ok(Ok(schema))) => Ok(Rows { schema, received, cut, late, limit: limits.timeout.0, _abort: abort }),
+            Ok(Ok(Err(error))) => Err(error),
+            Err(_) => Err(QueryError::timed_out(limits.timeout.0)),
+            Ok(Err(_)) => Err(QueryError::failed("the query was stopped by an error in the server; see its log")),
         }
     }
 
@@ -167,13 +176,27 @@ fn only_queries() -> QueryError {
 
 /// Exactly one statement, which reads.
 fn parse(sql: &str) -> Result<Statement, QueryError> {
+    size::check_text(sql)?;
     let parsed = DFParserBuilder::new(sql).build().and_then(|mut parser| parser.parse_statements());
     let mut statements = parsed.map_err(|error| QueryError::planning(&error))?;
     let statement = statements.pop_front().ok_or_else(|| QueryError::refused("there is no query in the text"))?;
     if !statements.is_empty() {
         return Err(QueryError::refused("one query at a time, please").hint("send the statements one by one"));
     }
-    if reads(&statement) { Ok(statement) } else { Err(only_queries()) }
+    if !reads(&statement) {
+        return Err(only_queries());
+    }
+    sql_of(&statement).map_or(Ok(()), size::check_statement)?;
+    Ok(statement)
+}
+
+/// The statement itself, also of EXPLAIN.
+fn sql_of(statement: &Statement) -> Option<&ast::Statement> {
+    match statement {
+        Statement::Explain(explain) => sql_of(&explain.statement),
+        Statement::Statement(sql) => Some(sql),
+        _ => None,
+    }
 }
 
 fn reads(statement: &Statement) -> bool {
@@ -313,6 +336,9 @@ pub struct Rows {
     schema: SchemaRef,
     received: mpsc::Receiver<Result<RecordBatch, QueryError>>,
     cut: Arc<AtomicBool>,
+    /// When it ought to have ended.
+    late: Instant,
+    limit: Duration,
     _abort: AbortOnDrop,
 }
 
@@ -324,7 +350,13 @@ impl Rows {
 
     /// The next rows; `None` at the end. After an error there is nothing more.
     pub async fn next(&mut self) -> Option<Result<RecordBatch, QueryError>> {
-        self.received.recv().await
+        match tokio::time::timeout_at(self.late, self.received.recv()).await {
+            Ok(next) => next,
+            Err(_) => {
+                self.received.close();
+                Some(Err(QueryError::timed_out(self.limit)))
+            }
+        }
     }
 
     /// After the end: the result had more than `query.max_rows` rows, and the rest was not computed.

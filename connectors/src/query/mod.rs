@@ -3,6 +3,8 @@
 //! | part | is |
 //! |---|---|
 //! | `engine` | one query from text to rows, under limits of memory, time, rows and number |
+//! | `size` | what is too large to be planned |
+//! | `functions` | bounds for functions that build much from little |
 //! | `names` | exact names for what the analyst typed |
 //! | `catalog` | what there is to read, frozen per query |
 //! | `system` | the running server as relations |
@@ -19,11 +21,13 @@ mod catalog;
 mod dead_letters;
 mod engine;
 mod error;
+mod functions;
 mod keys;
 mod lakes;
 mod log;
 mod names;
 mod scan;
+mod size;
 pub mod system;
 mod table;
 mod table_rows;

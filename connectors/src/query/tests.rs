@@ -356,3 +356,71 @@ async fn lake_rows_are_there_buffered_and_committed_alike() {
     let closing = Arc::clone(&lake);
     tokio::task::spawn_blocking(move || closing.close()).await.unwrap();
 }
+
+/// The most that is planned, of each kind of chain, and one that goes beyond.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deep_queries_run_or_are_refused_and_never_end_the_process() {
+    let engine = engine(Vec::new());
+    let chains: [&dyn Fn(usize) -> String; 8] = [
+        &|n| format!("SELECT {} AS x", vec!["1"; n].join(" + ")),
+        &|n| format!("SELECT {} AS x", vec!["true"; n].join(" AND ")),
+        &|n| format!("SELECT {} AS x", vec!["1 = 1"; n].join(" OR ")),
+        &|n| format!("SELECT {} AS x", vec!["'a'"; n].join(" || ")),
+        &|n| format!("SELECT {}true AS x", "NOT ".repeat(n - 1)),
+        &|n| format!("SELECT {}1 AS x", "- ".repeat(n - 1)),
+        &|n| format!("SELECT 1{} AS x", "::INT".repeat(n - 1)),
+        &|n| vec!["SELECT 1 AS x"; n].join(" EXCEPT ALL "),
+    ];
+    for chain in chains {
+        let text = chain(250);
+        // The parser has a limit of its own for what stands before a term.
+        let outcome = rows(&engine, &text).await.map_err(|error| error.kind);
+        assert!(matches!(outcome, Ok(_) | Err(super::QueryErrorKind::Refused)), "{:.60}: {outcome:?}", text);
+        let error = rows(&engine, &chain(3_000)).await.unwrap_err();
+        assert_eq!(error.kind, super::QueryErrorKind::Refused, "{:.60}: {error}", text);
+    }
+    assert_eq!(rows(&engine, "SELECT 1 AS x").await.unwrap(), [json!({"x": 1})]);
+    let list = (0..5_000).map(|n| format!("-{n}")).collect::<Vec<_>>().join(", ");
+    assert_eq!(rows(&engine, &format!("SELECT 7 IN ({list}) AS x")).await.unwrap(), [json!({"x": false})]);
+}
+
+#[tokio::test]
+async fn what_a_query_multiplies_is_counted_before_it_is_planned() {
+    let engine = engine(Vec::new());
+    let doubled = |times: usize| {
+        let with = (1..=times).map(|n| format!("c{n} AS (SELECT * FROM c{0} UNION ALL SELECT * FROM C{0})", n - 1));
+        format!(
+            "WITH c0 AS (SELECT 1 AS x), {} SELECT count(*) AS n FROM c{times}",
+            with.collect::<Vec<_>>().join(", ")
+        )
+    };
+    assert_eq!(rows(&engine, &doubled(3)).await.unwrap(), [json!({"n": 8})]);
+    for (sql, what) in [
+        (doubled(20), "relations"),
+        (format!("SELECT {}", vec!["1"; 2_000].join(", ")), "columns"),
+        (format!("SELECT '{}'", "x".repeat(300_000)), "bytes"),
+        (format!("EXPLAIN {}", doubled(20)), "relations"),
+    ] {
+        let error = rows(&engine, &sql).await.unwrap_err();
+        assert!(error.kind == super::QueryErrorKind::Refused && error.message.contains(what), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn functions_do_not_build_without_bounds() {
+    let engine = engine(Vec::new());
+    let fine = "SELECT repeat('ab', 2) AS a, lpad('x', 3, '-') AS b, array_length(range(1, 5)) AS c, rpad('x', 2) AS d";
+    let expected = json!({"a": "abab", "b": "--x", "c": 4, "d": "x "});
+    assert_eq!(rows(&engine, fine).await.unwrap(), [expected]);
+    for sql in [
+        "SELECT length(repeat('x', 2000000000)) AS x",
+        "SELECT length(repeat(repeat('x', 1000000), n)) AS x FROM (VALUES (1000), (2)) AS t(n)",
+        "SELECT length(lpad('x', 2000000000)) AS x",
+        "SELECT length(rpad(v, n)) AS x FROM (VALUES ('a', 2000000000)) AS t(v, n)",
+        "SELECT array_length(range(0, 100000000000)) AS x",
+        "SELECT array_length(array_repeat(1, 1000000000)) AS x",
+    ] {
+        let error = rows(&engine, sql).await.unwrap_err();
+        assert!(error.message.contains("bytes at once"), "{sql}: {error}");
+    }
+}
