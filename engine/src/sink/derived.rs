@@ -107,7 +107,7 @@ impl DerivedSink {
         if hops > self.hop_limit {
             self.metrics.hop_limited.add(1);
             return Err(format!(
-                "republished {} times: rules feed each other in a circle (the limit is engine.hop_limit = {})",
+                "republished {} times: rules feed each other in a circle (the limit is engine.max_hops = {})",
                 hops - 1,
                 self.hop_limit
             ));

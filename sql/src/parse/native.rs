@@ -10,8 +10,9 @@ use super::lexer::Kind;
 use super::literal;
 use super::parser::{Failed, Parse, Parser};
 
-/// Names that Hedgerow's own tables and streams have.
-const BUILT_IN: [&str; 6] = ["dead_letters", "ingest_log", "presence", "shadows", "system", "information_schema"];
+/// Names that Hedgerow's own tables, streams and sinks have.
+const BUILT_IN: [&str; 8] =
+    ["dead_letters", "ingest_log", "presence", "shadows", "system", "information_schema", "tables", "republish"];
 
 /// The statements of a file with their places, and everything that is wrong with it. Windowed rules are not taken
 /// apart and no name is looked up yet.
