@@ -49,6 +49,9 @@ impl Inspect {
             None => common.load()?.log_config().dir,
         };
         let log = LogFiles::open(&folder, Arc::new(SystemDisk))?;
+        if log.segments().is_empty() {
+            anyhow::bail!("there is no log in {}", folder.display());
+        }
         let mut reports = Vec::new();
         for segment in log.segments() {
             let show = |_, commit: Commit| {
@@ -56,11 +59,14 @@ impl Inspect {
                     self.print_records(&commit);
                 }
             };
-            reports.push(log.read(segment, show)?);
+            match log.read(segment, show) {
+                Err(_) if log.is_gone(segment) => {}
+                report => reports.push((segment, report?)),
+            }
         }
-        let corrupt = reports.iter().any(|report| report.damage.as_ref().is_some_and(|damage| damage.corruption));
+        let corrupt = reports.iter().any(|(_, report)| report.damage.as_ref().is_some_and(|damage| damage.corruption));
         if !self.records {
-            self.print_segments(log.segments(), &reports);
+            self.print_segments(&reports);
         }
         if corrupt {
             eprintln!("The log is corrupt: a server refuses to start on it. Restore the named file from a backup.");
@@ -68,9 +74,9 @@ impl Inspect {
         Ok(if corrupt { ExitCode::from(1) } else { ExitCode::SUCCESS })
     }
 
-    fn print_segments(&self, segments: &[SegmentFile], reports: &[SegmentReport]) {
+    fn print_segments(&self, reports: &[(&SegmentFile, SegmentReport)]) {
         let mut rows = Vec::new();
-        for (segment, report) in segments.iter().zip(reports) {
+        for (segment, report) in reports {
             let (first, last) = report.epochs.map_or((0, 0), |(first, last)| (first.0, last.0));
             let (from, to) = report.offsets.map_or((0, 0), |(from, to)| (from.0, to.0));
             let damage = report.damage.as_ref().map(|damage| {

@@ -80,7 +80,10 @@ impl LogFiles {
     /// The log in this folder.
     pub fn open(dir: &Path, disk: Arc<dyn Disk>) -> Result<Self, OpenError> {
         let bases = recover::list(&*disk, dir)?;
-        let segments = bases.into_iter().map(|base| describe(&*disk, dir, base)).collect::<Result<_, _>>()?;
+        let described = bases.into_iter().map(|base| describe(&*disk, dir, base));
+        // A server beside us may drop segments after they were listed.
+        let is_gone = |error: &OpenError| matches!(error, OpenError::Io { source, .. } if not_found(source));
+        let segments = described.filter(|segment| !segment.as_ref().is_err_and(is_gone)).collect::<Result<_, _>>()?;
         Ok(Self { dir: dir.to_owned(), disk, segments })
     }
 
@@ -136,6 +139,11 @@ impl LogFiles {
         Ok(bytes.into())
     }
 
+    /// Whether a server beside us has dropped the segment since it was listed.
+    pub fn is_gone(&self, segment: &SegmentFile) -> bool {
+        pack::open(&*self.disk, &self.dir, segment.base).is_err_and(|error| not_found(&error))
+    }
+
     fn is_last(&self, segment: &SegmentFile) -> bool {
         self.segments.last().is_some_and(|last| last.base == segment.base)
     }
@@ -167,6 +175,10 @@ impl SegmentReport {
         self.epochs = Some((self.epochs.map_or(header.epoch, |(first, _)| first), header.epoch));
         self.offsets = Some((self.offsets.map_or(header.first_offset, |(first, _)| first), last));
     }
+}
+
+fn not_found(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
 }
 
 fn describe(disk: &dyn Disk, dir: &Path, base: Position) -> Result<SegmentFile, OpenError> {
