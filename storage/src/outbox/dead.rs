@@ -2,7 +2,8 @@
 //!
 //! The keyspace `outbox.dead` holds one entry each, under a number as u64, most significant byte first, which grows.
 //! The value, format 1: one byte 1; the length of the head as u32, least significant byte first; the head, a JSON object
-//! with the members of `Head`; the entry as in [`super::entry`].
+//! with the members of `Head`; the entry as in [`super::entry`]. The keyspace `outbox.numbers` has, under `dead`, the newest
+//! number as such a u64, so that none is given twice when the newest letters are gone.
 //!
 //! They are bounded by bytes and by age: beyond it the oldest go, counted.
 
@@ -16,6 +17,7 @@ use super::entry::Entry;
 use crate::table::{Batch, Keyspace, Store, StoreError};
 
 const FORMAT: u8 = 1;
+const NEWEST: &[u8] = b"dead";
 /// Letters removed with one batch when there are too many.
 const AT_ONCE: usize = 1_000;
 
@@ -75,6 +77,7 @@ pub struct DeadLetters(Arc<Inner>);
 struct Inner {
     store: Store,
     letters: Keyspace,
+    numbers: Keyspace,
     limits: DeadLimits,
     next: AtomicU64,
     count: AtomicU64,
@@ -95,16 +98,19 @@ pub(super) struct Buried {
 impl DeadLetters {
     pub(super) fn open(store: &Store, limits: DeadLimits) -> Result<Self, StoreError> {
         let letters = store.keyspace("outbox.dead")?;
-        let (mut next, mut count, mut bytes) = (1, 0, 0);
+        let numbers = store.keyspace("outbox.numbers")?;
+        let newest = store.get(&numbers, NEWEST)?.map_or(0, |stored| number_of(&stored).0);
+        let (mut next, mut count, mut bytes) = (newest + 1, 0, 0);
         for item in store.snapshot().prefix(&letters, []) {
             let (key, value) = item?;
-            next = number_of(&key).0 + 1;
+            next = next.max(number_of(&key).0 + 1);
             count += 1;
             bytes += value.len() as u64;
         }
         Ok(Self(Arc::new(Inner {
             store: store.clone(),
             letters,
+            numbers,
             limits,
             next: AtomicU64::new(next),
             count: AtomicU64::new(count),
@@ -220,7 +226,9 @@ impl DeadLetters {
             let value = encode(&letter);
             buried.letters += 1;
             buried.bytes += value.len() as u64;
-            batch.put(&self.0.letters, letter.number.0.to_be_bytes().to_vec(), value);
+            let number = letter.number.0.to_be_bytes();
+            batch.put(&self.0.letters, number.to_vec(), value);
+            batch.put(&self.0.numbers, NEWEST.to_vec(), number.to_vec());
         }
         buried
     }

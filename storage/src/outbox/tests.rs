@@ -139,6 +139,12 @@ fn dead_letters_are_bounded_by_bytes_and_age_and_numbers_are_not_given_twice() {
     outbox.dead().add(letter(140)).unwrap();
     let numbers: Vec<u64> = outbox.dead().read(LetterId(0), 9).unwrap().iter().map(|letter| letter.number.0).collect();
     assert_eq!(numbers, [50, 51]);
+    outbox.dead().trim(1_000).unwrap();
+    assert!(outbox.dead().is_empty());
+    drop(outbox);
+    let outbox = Outbox::open(&store, limits).unwrap();
+    outbox.dead().add(letter(1_000)).unwrap();
+    assert_eq!(outbox.dead().read(LetterId(0), 9).unwrap()[0].number, LetterId(52), "though none was left");
 }
 
 fn with_payload(epoch: u64, action: u32) -> Entry {
