@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use hedgerow_sql::ast::Span;
 use hedgerow_sql::diagnostic::{Diagnostic, Severity};
-use hedgerow_sql::rule::{Rule, Statement, TableDef, Target};
+use hedgerow_sql::rule::{Action, Rule, SinkDef, Statement, TableDef, Target};
 
 use crate::catalog::{Catalog, Change, ChangeSet, Definition, Form, Kind};
 use crate::operators::absence::same_watch;
@@ -39,6 +39,8 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// Rules that lose what they have gathered, and what that is.
     pub discarded: Vec<(Arc<str>, State)>,
+    /// Sinks that no file creates, but that actions of documents bring along.
+    pub implied: Vec<ImpliedSink>,
     /// Warnings.
     pub warnings: Vec<FileDiagnostics>,
 }
@@ -72,6 +74,17 @@ impl State {
         };
         if keeps && new.enabled { None } else { Self::of(old) }
     }
+}
+
+/// A sink that an action brings along.
+#[derive(Clone, Debug)]
+pub struct ImpliedSink {
+    /// The file with the action.
+    pub file: RuleFile,
+    /// Where the action stands in it.
+    pub span: Span,
+    /// The sink.
+    pub sink: SinkDef,
 }
 
 impl Plan {
@@ -120,7 +133,12 @@ pub fn plan(catalog: &Catalog, owner: &str, files: &[RuleFile], prune: bool) -> 
         report(&mut diagnostics, index, reading.diagnostics);
     }
     let mut plan = Plan::default();
-    let implicit = implicit_tables(catalog, &found);
+    let implicit = implicit(catalog, &found);
+    for item in &implicit {
+        if let (Statement::Sink(sink), Some(file)) = (&item.statement, files.get(item.file)) {
+            plan.implied.push(ImpliedSink { file: file.clone(), span: item.span, sink: sink.clone() });
+        }
+    }
     let mut names: BTreeMap<(Kind, Arc<str>), usize> = BTreeMap::new();
     for item in found.iter().chain(&implicit) {
         let mut mistakes = Vec::new();
@@ -262,37 +280,46 @@ fn drop_missing(catalog: &Catalog, owner: &str, names: &BTreeMap<(Kind, Arc<str>
     }
 }
 
-/// Tables that `dynamoDB` actions name and nobody creates: they get the key columns that the action gives them.
-fn implicit_tables(catalog: &Catalog, found: &[Found]) -> Vec<Found> {
-    let mut tables: BTreeMap<Arc<str>, Found> = BTreeMap::new();
+/// What actions of documents name and nobody creates: tables of `dynamoDB` get the key columns that the action gives
+/// them, and what sends something somewhere brings the statement of its sink along.
+fn implicit(catalog: &Catalog, found: &[Found]) -> Vec<Found> {
+    let mut implicit: BTreeMap<(Kind, Arc<str>), Found> = BTreeMap::new();
     for item in found {
         let Statement::Rule(rule) = &item.statement else { continue };
-        for target in targets(rule) {
-            let Target::Item(item_target) = target else { continue };
-            let known = catalog.get(Kind::Table, &item_target.table).is_some()
-                || found.iter().any(
-                    |other| matches!(&other.statement, Statement::Table(table) if table.name == item_target.table),
-                );
-            if known || tables.contains_key(&item_target.table) {
+        for action in rule.actions.iter().chain(&rule.error_action) {
+            let Some((kind, name, text)) = implied_by(action) else { continue };
+            let known = catalog.get(kind, name).is_some() || found.iter().any(|other| creates(other, kind, name));
+            let key = (kind, Arc::clone(name));
+            if known || implicit.contains_key(&key) {
                 continue;
             }
-            let text = implicit_text(item_target);
             if let Ok(mut statements) = hedgerow_sql::parse::parse_file(&text)
                 && let Some(statement) = statements.pop()
             {
                 let text = text_of(&statement);
-                tables.insert(
-                    Arc::clone(&item_target.table),
-                    Found { file: item.file, form: Form::Native, text, statement, span: item.span },
-                );
+                let of = Found { file: item.file, form: Form::Native, text, statement, span: action.span };
+                implicit.insert(key, of);
             }
         }
     }
-    tables.into_values().collect()
+    implicit.into_values().collect()
 }
 
-fn targets(rule: &Rule) -> impl Iterator<Item = &Target> {
-    rule.actions.iter().chain(&rule.error_action).map(|action| &action.target)
+/// The table or sink that an action brings along, and its statement.
+fn implied_by(action: &Action) -> Option<(Kind, &Arc<str>, String)> {
+    match &action.target {
+        Target::Item(item) => Some((Kind::Table, &item.table, implicit_text(item))),
+        Target::Outside(outside) => Some((Kind::Sink, &outside.sink, outside.definition.as_ref()?.to_string())),
+        Target::Named(_) | Target::Topic { .. } => None,
+    }
+}
+
+fn creates(item: &Found, kind: Kind, name: &str) -> bool {
+    match &item.statement {
+        Statement::Table(table) => kind == Kind::Table && &*table.name == name,
+        Statement::Sink(sink) => kind == Kind::Sink && &*sink.name == name,
+        _ => false,
+    }
 }
 
 fn implicit_text(item: &hedgerow_sql::rule::ItemTarget) -> String {
@@ -325,9 +352,15 @@ impl hedgerow_sql::analyze::CatalogView for View<'_> {
         })
     }
 
-    fn has_sink(&self, name: &str) -> bool {
-        let is_new = |item: &Found| matches!(&item.statement, Statement::Sink(sink) if *sink.name == *name);
-        self.catalog.get(Kind::Sink, name).is_some() || self.found.iter().any(is_new)
+    fn connector(&self, name: &str) -> Option<Arc<str>> {
+        let new = self.found.iter().chain(self.implicit).find_map(|item| match &item.statement {
+            Statement::Sink(sink) if *sink.name == *name => Some(Arc::clone(&sink.connector)),
+            _ => None,
+        });
+        new.or_else(|| match &self.catalog.get(Kind::Sink, name)?.definition {
+            Definition::Sink(sink) => Some(Arc::clone(&sink.connector)),
+            _ => None,
+        })
     }
 
     fn names(&self) -> Vec<String> {

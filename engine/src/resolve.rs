@@ -109,6 +109,7 @@ fn destination(catalog: &Catalog, target: &Target) -> Destination {
     match target {
         Target::Named(name) => named(name),
         Target::Item(item) => named(&item.table),
+        Target::Outside(outside) => Destination::Sink(Arc::clone(&outside.sink)),
         Target::Topic { .. } => Destination::Derived,
     }
 }

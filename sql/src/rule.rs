@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::ast::{Dialect, Expr, Select, Span, Template};
+use crate::outside::Parameter;
 use crate::topic::TopicFilter;
 
 /// The longest time that AFTER may say: a year, in microseconds.
@@ -188,11 +189,13 @@ impl PartialEq for Action {
 }
 
 impl Action {
-    /// Its templates, in the order of the parameters: hash key, range key, payload field, operation; or the topic.
+    /// Its templates, in the order of the parameters: hash key, range key, payload field, operation; or the topic; or
+    /// those of what it says to a destination outside.
     pub fn templates(&self) -> Vec<&Template> {
         match &self.target {
             Target::Named(_) => Vec::new(),
             Target::Topic { topic, .. } => vec![topic],
+            Target::Outside(outside) => outside.parameters.iter().flat_map(Parameter::values).collect(),
             Target::Item(item) => {
                 let range = item.range.as_ref().map(|range| &range.value);
                 [Some(&item.hash.value), range, Some(&item.payload_field), Some(&item.operation)]
@@ -208,6 +211,7 @@ impl Action {
         match &self.target {
             Target::Named(_) => 0,
             Target::Topic { .. } => 1,
+            Target::Outside(outside) => outside.parameters.iter().flat_map(Parameter::values).count(),
             Target::Item(item) => 3 + usize::from(item.range.is_some()),
         }
     }
@@ -217,6 +221,7 @@ impl Action {
         match &mut self.target {
             Target::Named(_) => Vec::new(),
             Target::Topic { topic, .. } => vec![topic],
+            Target::Outside(outside) => outside.parameters.iter_mut().flat_map(Parameter::values_mut).collect(),
             Target::Item(item) => {
                 let range = item.range.as_mut().map(|range| &mut range.value);
                 [Some(&mut item.hash.value), range, Some(&mut item.payload_field), Some(&mut item.operation)]
@@ -232,6 +237,7 @@ impl Action {
         match &self.target {
             Target::Named(name) => Some(name),
             Target::Item(item) => Some(&item.table),
+            Target::Outside(outside) => Some(&outside.sink),
             Target::Topic { .. } => None,
         }
     }
@@ -289,6 +295,21 @@ pub enum Target {
         /// RETAIN.
         retain: bool,
     },
+    /// A sink that is told more than the row: actions of AWS documents that send something somewhere.
+    Outside(Box<OutsideTarget>),
+}
+
+/// A destination outside, and what an action says to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutsideTarget {
+    /// The sink that sends.
+    pub sink: Arc<str>,
+    /// The connector that the sink must have.
+    pub connector: &'static str,
+    /// The CREATE SINK statement that makes it when nobody has; none if somebody must.
+    pub definition: Option<Arc<str>>,
+    /// What is said with every row, on the message as it came.
+    pub parameters: Vec<Parameter>,
 }
 
 /// Parameters of the `dynamoDB` action.

@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod dead_letters;
 mod demo;
+mod destinations;
 mod log;
 mod query;
 mod remote;
@@ -69,6 +70,9 @@ enum Command {
     /// Look at rows that were not delivered, send them again, or drop them
     #[command(subcommand)]
     DeadLetters(dead_letters::DeadLetters),
+    /// Look at destinations outside; enable, disable or ask those that have to confirm
+    #[command(subcommand)]
+    Destinations(destinations::Destinations),
     /// Look into the ingest log
     #[command(subcommand)]
     Log(log::Log),
@@ -89,6 +93,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Rule(rule) => rule.run(&common),
         Command::Query(query) => query.run(&common),
         Command::DeadLetters(letters) => letters.run(&common),
+        Command::Destinations(destinations) => destinations.run(&common),
         Command::Log(log) => log.run(&common),
         Command::Bench(bench) => bench.run(&common),
         Command::Config(config) => config.run(&common),

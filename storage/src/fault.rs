@@ -9,7 +9,7 @@
 //! `outbox.after_accept`, `outbox.before_confirm`, `errors.after_append`, and, with the bug `mark_before_rows` alive,
 //! `table.after_mark_before_rows`, with `outbox_without_mark`, `outbox.before_mark`.
 //! Bugs: `ack_before_sync`, `mark_before_rows`, `skip_without_mark`, `notice_repeats`, `late_disarm`, `fired_forgotten`,
-//! `end_without_note`, `outbox_without_mark`, `confirm_before_answer`, `lookup_reads_newest`.
+//! `end_without_note`, `outbox_without_mark`, `confirm_before_answer`, `lookup_reads_newest`, `errors_told_as_read`.
 
 use std::cell::Cell;
 use std::sync::OnceLock;

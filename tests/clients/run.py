@@ -11,6 +11,7 @@ import pathlib
 import sys
 import tempfile
 
+import actions
 import api
 import calls
 import commands
@@ -64,6 +65,7 @@ GROUPS = {
     "presence": presence.run,
     "outside": outside.run,
     "webhooks": webhooks.run,
+    "actions": actions.run,
 }
 
 

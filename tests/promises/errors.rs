@@ -70,3 +70,14 @@ async fn the_error_action_runs_once_for_each_rule_and_message() {
     let wrong = until_right(2 * SOON, async || violations(&home, &server).await).await;
     assert!(wrong.is_empty(), "{}\n{}", wrong.join("\n"), home.last_words());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_told_as_it_was_read_at_first_is_seen_as_told_too_early() {
+    let receiver = Receiver::start(Manner::Refusing).await;
+    let home = Home::new(&rules(receiver.port));
+    let server = home.start_with(&[("HEDGEROW_BUG", "errors_told_as_read".to_owned())]).unwrap();
+    let publishers = publishers(&home);
+    let early = async || violations(&home, &server).await.iter().any(|what| what.starts_with("told too early"));
+    until("an error is told without the action that was under way", early).await;
+    finish(publishers).await;
+}

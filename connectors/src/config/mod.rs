@@ -93,6 +93,7 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
     pub token_file: PathBuf,
     pub allowed_hosts: Vec<String>,
+    pub public_url: String,
     pub max_body: ByteSize,
     pub read_timeout: Span,
     pub max_connections: usize,
@@ -151,6 +152,7 @@ pub struct OutsideConfig {
     pub max_backlog: ByteSize,
     pub max_dead_letters: ByteSize,
     pub dead_letter_age: Span,
+    pub confirm_for: Span,
 }
 
 /// `[query]`
@@ -278,10 +280,14 @@ impl Config {
             ("outside.connect_timeout", self.outside.connect_timeout),
             ("outside.timeout", self.outside.timeout),
             ("outside.max_backoff", self.outside.max_backoff),
+            ("outside.confirm_for", self.outside.confirm_for),
         ];
         for (key, span) in outside {
             require(!span.0.is_zero(), key, "must be more than nothing");
         }
+        let public = self.http.public_url.as_str();
+        let is_url = url::Url::parse(public).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
+        require(public.is_empty() || is_url, "http.public_url", "must be like https://hedgerow.example.com");
         require(!self.query.timeout.0.is_zero(), "query.timeout", "must be more than nothing");
         require(self.query.memory.0 >= 16 << 20, "query.memory", "must be at least 16MiB");
         require(self.query.max_rows > 0, "query.max_rows", "must be at least 1");

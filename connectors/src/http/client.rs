@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::dead_letters::{LetterReport, Which};
+use super::destinations::DestinationReport;
 use super::health::HealthReport;
 use super::rules::{ApplyReport, ApplyRequest, CheckReport, CheckRequest, Finding, RuleList};
 use super::{ErrorBody, Token};
@@ -153,6 +154,11 @@ impl Client {
     /// Removes dead letters.
     pub async fn dead_letters_drop(&self, which: &Which) -> Result<LetterReport, ClientError> {
         self.json(self.request(Method::POST, "/dead-letters/drop").json(which)).await
+    }
+
+    /// Changes a destination: `enable`, `disable` or `confirm`.
+    pub async fn change_destination(&self, name: &str, change: &str) -> Result<DestinationReport, ClientError> {
+        self.json(self.request(Method::POST, &format!("/destinations/{}/{change}", segment(name)))).await
     }
 
     /// How the server is.

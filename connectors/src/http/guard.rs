@@ -14,10 +14,12 @@ use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::destinations::CONFIRM;
 use super::error::HttpError;
 use super::routes::Shared;
 
-/// Runs before every call: Host for all, token and the limit on requests for all but health.
+/// Runs before every call: Host for all, the limit on requests for all but health, the token for all but health and
+/// confirmations, which bring one of their own.
 pub(super) async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     if let Err(error) = check_host(&shared, request.uri(), request.headers()) {
         return error.into_response();
@@ -25,7 +27,9 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, request: Request, n
     if request.uri().path() == "/health" {
         return next.run(request).await;
     }
-    if let Err(error) = check_token(&shared, request.headers()) {
+    if !request.uri().path().starts_with(CONFIRM)
+        && let Err(error) = check_token(&shared, request.headers())
+    {
         return error.into_response();
     }
     match Arc::clone(&shared.requests).try_acquire_owned() {

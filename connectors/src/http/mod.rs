@@ -10,15 +10,17 @@
 //! | `tables` | one row of a key-value table |
 //! | `rules` | rule files and rules: the trait the server implements, and what goes over the wire |
 //! | `dead_letters` | rows that were not delivered: again, or away |
+//! | `destinations` | destinations outside that have to agree |
 //! | `metrics`, `health` | how the server is |
 //! | `error` | the one form of every error |
 //! | `client` | the same API from the other side |
 //!
-//! Every call but `GET /health` needs the token, on loopback too. The Host header is checked, so that a web page cannot
+//! Every call but `GET /health` and the confirmations of destinations needs the token, on loopback too. The Host header is checked, so that a web page cannot
 //! reach the API through a name of its own; no CORS headers are ever sent. Must not know: MQTT, operators, files of rules.
 
 pub mod client;
 pub mod dead_letters;
+pub mod destinations;
 pub mod encode;
 mod error;
 mod guard;
@@ -54,6 +56,8 @@ pub struct Api {
     pub rules: Arc<dyn rules::RuleControl>,
     /// `/dead-letters`.
     pub letters: Arc<dyn dead_letters::LetterControl>,
+    /// `/destinations`, `/confirmdestination`.
+    pub destinations: Arc<dyn destinations::DestinationControl>,
     /// `GET /health`.
     pub health: Arc<dyn health::HealthSource>,
     /// `GET /metrics`.

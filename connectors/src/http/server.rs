@@ -53,7 +53,7 @@ impl HttpServer {
             api,
             token,
             listen: http.listen.ip(),
-            allowed_hosts: http.allowed_hosts.clone(),
+            allowed_hosts: http.allowed_hosts.iter().cloned().chain(public_host(&http.public_url)).collect(),
             requests: Arc::new(Semaphore::new(http.max_requests)),
             max_body: http.max_body.as_usize(),
             read_timeout: http.read_timeout.0,
@@ -111,6 +111,11 @@ impl Acceptor {
         drop(self.listener);
         while connections.join_next().await.is_some() {}
     }
+}
+
+/// The host under which receivers call the server.
+fn public_host(public_url: &str) -> Option<String> {
+    url::Url::parse(public_url).ok()?.host_str().map(str::to_owned)
 }
 
 /// Returns when the server is told to stop, or is gone.

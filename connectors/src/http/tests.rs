@@ -1,5 +1,7 @@
 //! The API as a client sees it: a real server on a free port.
 
+mod destinations;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,7 +24,8 @@ use super::{Api, HttpServer, TableReader, Token};
 use crate::config::{Config, Environment};
 use crate::metrics::{Exposition, MetricsSource, Sample};
 use crate::query::system::{
-    ConnectionStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus, TimerStatus,
+    ConnectionStatus, DestinationStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus,
+    TimerStatus,
 };
 use crate::query::{NoRow, QueryEngine, Relations, Sources};
 
@@ -47,6 +50,9 @@ impl SystemViews for Fake {
         Vec::new()
     }
     fn sessions(&self) -> Vec<SessionStatus> {
+        Vec::new()
+    }
+    fn destinations(&self) -> Vec<DestinationStatus> {
         Vec::new()
     }
     fn timers(&self) -> Vec<TimerStatus> {
@@ -237,6 +243,7 @@ async fn start(settings: &[(&str, &str)]) -> Setup {
         tables: Arc::clone(&fake) as _,
         rules: Arc::clone(&fake) as _,
         letters: Arc::clone(&fake) as _,
+        destinations: Arc::clone(&fake) as _,
         health: Arc::clone(&fake) as _,
         metrics: Arc::clone(&fake) as _,
     };

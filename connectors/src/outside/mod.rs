@@ -9,9 +9,12 @@
 //! | `breaker`, `backoff` | when a destination is left alone, and for how long |
 //! | `transport` | what a destination is to the sender |
 //! | `webhook` | one that takes HTTP requests |
+//! | `confirmation` | whether a destination has agreed to be sent to |
+//! | `objects` | one that keeps rows as single objects |
 //! | `signature` | HMAC-SHA256 of a request |
-//! | `letters` | dead letters by hand |
-//! | `open` | a CREATE SINK to its outbox, sender and transport |
+//! | `letters`, `control` | dead letters by hand; destinations by hand |
+//! | `plan` | what the options of a CREATE SINK make of a destination |
+//! | `open` | all destinations: each with its outbox, sender and transport |
 //!
 //! Whoever writes a rule decides where Hedgerow sends requests, from a machine that may reach what the author may not:
 //! cloud metadata, databases, the API of this server. So all of these requests are made by [`guard::GuardedClient`],
@@ -21,15 +24,20 @@
 pub mod address;
 mod backoff;
 mod breaker;
+mod confirmation;
+mod control;
 pub mod guard;
 mod letters;
+mod objects;
 mod open;
 mod options;
+mod plan;
 mod sender;
 mod signature;
 mod transport;
 mod webhook;
 
 pub use guard::{AllowPrivate, GuardedClient, Refused};
-pub use open::{Destinations, WEBHOOK};
+pub use open::Destinations;
+pub use plan::CONNECTORS;
 pub use sender::SenderStatus;

@@ -102,6 +102,13 @@ impl<'a> Options<'a> {
         found.map(Some).ok_or_else(|| self.wrong(option, &format!("'{text}' is none of {}", all())))
     }
 
+    pub fn flag(&self, option: &'static str) -> Result<Option<bool>, String> {
+        self.read(option, |value| match value {
+            OptionValue::Bool(flag) => Ok(*flag),
+            _ => Err("this is TRUE or FALSE".into()),
+        })
+    }
+
     pub fn secret(&self, option: &'static str) -> Result<Option<Secret>, String> {
         self.read(option, |value| self.resolve(value))
     }

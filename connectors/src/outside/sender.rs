@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use hedgerow_engine::sink::outbox::Drain;
 use hedgerow_storage::fault;
-use hedgerow_storage::outbox::{Attempts, Entry, EntryKey, Queue, Waiting};
+use hedgerow_storage::outbox::{Attempts, ConfirmationState, Entry, EntryKey, Queue, Waiting};
 use hedgerow_storage::table::StoreError;
 use tokio::task::AbortHandle;
 
@@ -55,6 +55,8 @@ pub(super) struct SenderConfig {
 pub struct SenderStatus {
     /// Name of the sink.
     pub name: String,
+    /// How it is sent to.
+    pub connector: String,
     /// Rows and bytes that wait.
     pub waiting: u64,
     /// Bytes that wait.
@@ -65,14 +67,20 @@ pub struct SenderStatus {
     pub delivered: u64,
     /// Failed attempts since the start, row by row.
     pub failed_attempts: u64,
-    /// Rows given up since the start.
+    /// Rows given up after an attempt since the start.
     pub given_up: u64,
+    /// Rows that were given up since the start, for whatever reason.
+    pub dead: u64,
+    /// The epoch of the oldest row that waits.
+    pub oldest_epoch: Option<u64>,
     /// The last answer, as a number of the destination's protocol.
     pub last_status: Option<u16>,
     /// It is being left alone because it keeps failing.
     pub open: bool,
-    /// The last failure since something was confirmed.
+    /// The last failure since something was confirmed; or why nothing is sent.
     pub last_error: Option<String>,
+    /// Whether it has agreed to be sent to, if it has to.
+    pub confirmation: Option<ConfirmationState>,
 }
 
 #[derive(Default)]
@@ -141,15 +149,19 @@ impl Sender {
         let get = |of: &AtomicU64| of.load(Ordering::Relaxed);
         SenderStatus {
             name: self.shared.queue.name().to_string(),
+            connector: String::new(),
             waiting: self.shared.queue.len(),
             waiting_bytes: self.shared.queue.bytes(),
             in_flight: get(&counts.in_flight),
             delivered: get(&counts.delivered),
             failed_attempts: get(&counts.failed_attempts),
             given_up: get(&counts.given_up),
+            dead: self.shared.queue.given_up(),
+            oldest_epoch: self.shared.queue.oldest_epoch().ok().flatten(),
             last_status: u16::try_from(get(&counts.last_status)).ok().filter(|status| *status > 0),
             open: counts.open.load(Ordering::Relaxed),
-            last_error: self.shared.last_error(),
+            last_error: self.shared.transport.held().or_else(|| self.shared.last_error()),
+            confirmation: None,
         }
     }
 }
@@ -163,6 +175,9 @@ impl Drain for Sender {
 
     /// One row that failed is not the destination's trouble; one failure after the other is.
     fn problem(&self) -> Option<String> {
+        if let Some(why) = self.shared.transport.held() {
+            return Some(format!("{} rows wait for the destination: {why}", self.shared.queue.len()));
+        }
         let open = self.shared.counts.open.load(Ordering::Relaxed);
         let ended = self.thread.lock().is_ok_and(|thread| thread.as_ref().is_some_and(JoinHandle::is_finished));
         let error = self.shared.last_error().filter(|_| open || ended)?;
@@ -272,6 +287,9 @@ impl Work {
     /// When there may be something to do without an event.
     fn next_moment(&self, now: Instant) -> Instant {
         let idle = now + IDLE;
+        if self.shared.transport.held().is_some() {
+            return idle;
+        }
         let returning = self.later.first_key_value().map_or(idle, |((due, _), _)| *due);
         let allowed = match self.breaker.state() {
             State::Open(until) => until,
@@ -284,6 +302,9 @@ impl Work {
 
     /// Starts as many requests as may be under way.
     fn launch(&mut self, now: Instant) -> Result<(), StoreError> {
+        if self.shared.transport.held().is_some() {
+            return Ok(());
+        }
         while self.requests.len() < self.breaker.allows(self.shared.config.concurrency, now) {
             let Some(rows) = self.next_rows(now)? else { break };
             self.start(rows);

@@ -39,6 +39,11 @@ pub(super) trait Transport: Send + Sync + 'static {
     /// Sends these in one go; ends within its own time limit. Reasons hold no secrets.
     async fn send(&self, entries: &[Entry]) -> Result<Answer, Trouble>;
 
+    /// Why nothing may be sent now, although the destination may be well; whoever changes that wakes the sender.
+    fn held(&self) -> Option<String> {
+        None
+    }
+
     /// Whether these two may go together.
     fn together(&self, first: &Entry, other: &Entry) -> bool {
         first.parameters == other.parameters

@@ -5,28 +5,28 @@
 //! their ids, separated by commas), and `Hedgerow-Signature` if there is a secret. 2xx confirms; 429, 5xx and a
 //! connection that fails come back; everything else is given up. A redirect is not followed.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use base64::Engine as _;
+use hedgerow_sql::outside::{HEADER, PATH};
 use hedgerow_storage::outbox::Entry;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response};
 use serde::de::IgnoredAny;
 use url::Url;
 
+use super::confirmation::Agreement;
 use super::guard::{GuardedClient, private_name};
 use super::signature::signature;
 use super::transport::{Answer, Transport, Trouble};
 use crate::config::Secret;
 
-/// The parameter of an entry that holds path and query.
-pub(super) const PATH: &str = "path";
-/// What parameters are called that are headers.
-pub(super) const HEADER: &str = "header:";
-
 /// The header with the row's id.
 const ID: HeaderName = HeaderName::from_static("idempotency-key");
+/// The type of rows that are JSON.
+const JSON: &str = "application/json";
 const SIGNATURE: HeaderName = HeaderName::from_static("hedgerow-signature");
 /// How much of an answer is read, so that the connection can be used again.
 const MAX_ANSWER: usize = 16_384;
@@ -47,6 +47,8 @@ pub(super) struct Webhook {
     pub signing: Option<Secret>,
     /// Bodies are arrays of rows.
     pub batches: bool,
+    /// The receiver has to agree before anything is sent.
+    pub agreement: Option<Arc<Agreement>>,
 }
 
 #[async_trait]
@@ -58,6 +60,10 @@ impl Transport for Webhook {
             Ok(response) => judge(response).await,
             Err(error) => Err(self.failure(&error)),
         }
+    }
+
+    fn held(&self) -> Option<String> {
+        self.agreement.as_ref()?.held()
     }
 }
 
@@ -109,11 +115,8 @@ impl Webhook {
     }
 
     fn body(&self, entries: &[Entry]) -> (Vec<u8>, &'static str) {
-        const JSON: &str = "application/json";
         match entries {
-            [one] if !self.batches => {
-                (one.body.clone(), if is_json(&one.body) { JSON } else { "application/octet-stream" })
-            }
+            [one] if !self.batches => (one.body.clone(), content_type(&one.body)),
             _ => {
                 let mut body = vec![b'['];
                 for (index, entry) in entries.iter().enumerate() {
@@ -145,6 +148,15 @@ impl Webhook {
     }
 }
 
+/// Why a request got no answer, without its URL.
+pub(super) fn reason_of(error: &reqwest::Error) -> String {
+    match private_name(error) {
+        Some(private) => private.to_string(),
+        None if error.is_timeout() => "no answer in time".to_owned(),
+        None => chain(error),
+    }
+}
+
 /// An error with its causes. The URL is left out, since its query may be nobody else's business.
 fn chain(error: &reqwest::Error) -> String {
     let mut text = match () {
@@ -159,6 +171,11 @@ fn chain(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// What a row is, as a type of media.
+pub(super) fn content_type(body: &[u8]) -> &'static str {
+    if is_json(body) { JSON } else { "application/octet-stream" }
 }
 
 fn is_json(body: &[u8]) -> bool {

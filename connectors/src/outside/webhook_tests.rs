@@ -1,4 +1,4 @@
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -73,6 +73,7 @@ fn hook(port: u16, path: &str) -> Webhook {
         timeout: Duration::from_millis(1_500),
         signing: None,
         batches: false,
+        agreement: None,
     }
 }
 

@@ -23,6 +23,8 @@ pub trait SystemViews: Send + Sync {
     fn sessions(&self) -> Vec<SessionStatus>;
     /// One per MQTT connection.
     fn connections(&self) -> Vec<ConnectionStatus>;
+    /// One per destination outside.
+    fn destinations(&self) -> Vec<DestinationStatus>;
     /// One per rule with AFTER.
     fn timers(&self) -> Vec<TimerStatus>;
     /// The newest errors kept, oldest first.
@@ -124,6 +126,34 @@ pub struct ConnectionStatus {
     pub since_ms: Option<i64>,
 }
 
+/// `system.destinations`
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is a column")]
+pub struct DestinationStatus {
+    /// Its sink.
+    pub name: String,
+    pub connector: String,
+    /// `IN_PROGRESS`, `ENABLED`, `DISABLED`, `ERROR`; none if it need not confirm.
+    pub confirmation: Option<String>,
+    /// `closed`, or `open` while it is left alone because it keeps failing.
+    pub breaker: String,
+    /// Rows that wait, those under way among them.
+    pub waiting: u64,
+    pub waiting_bytes: u64,
+    /// Log time of the oldest row that waits, ms since 1970.
+    pub oldest_ms: Option<i64>,
+    /// Requests under way.
+    pub in_flight: u64,
+    /// Since the process started: rows confirmed, attempts that failed and were repeated, rows given up.
+    pub delivered: u64,
+    pub retried: u64,
+    pub dead: u64,
+    /// The last answer, as a number of its protocol.
+    pub last_status: Option<u16>,
+    /// Why nothing is sent, or the last failure since something was confirmed.
+    pub last_error: Option<String>,
+}
+
 /// `system.timers`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each is a column")]
@@ -162,7 +192,8 @@ pub struct ErrorSample {
 }
 
 /// The views' names.
-pub const VIEWS: [&str; 8] = ["connections", "errors", "metrics", "rules", "sessions", "sinks", "tables", "timers"];
+pub const VIEWS: &[&str] =
+    &["connections", "destinations", "errors", "metrics", "rules", "sessions", "sinks", "tables", "timers"];
 
 /// One view now.
 pub(super) fn view(name: &str, system: &dyn SystemViews) -> Option<RecordBatch> {
@@ -172,6 +203,7 @@ pub(super) fn view(name: &str, system: &dyn SystemViews) -> Option<RecordBatch> 
         "tables" => tables(&system.tables()),
         "sessions" => sessions(&system.sessions()),
         "connections" => connections(&system.connections()),
+        "destinations" => destinations(&system.destinations()),
         "timers" => timers(&system.timers()),
         "errors" => errors(&system.errors()),
         "metrics" => metrics(&system.metrics()),
@@ -245,6 +277,24 @@ fn connections(rows: &[ConnectionStatus]) -> RecordBatch {
         text("protocol", rows, |r| Some(&r.protocol)),
         text("will_topic", rows, |r| r.will_topic.as_deref()),
         time("since", rows, |r| r.since_ms),
+    ])
+}
+
+fn destinations(rows: &[DestinationStatus]) -> RecordBatch {
+    batch(vec![
+        text("name", rows, |r| Some(&r.name)),
+        text("connector", rows, |r| Some(&r.connector)),
+        text("confirmation", rows, |r| r.confirmation.as_deref()),
+        text("breaker", rows, |r| Some(&r.breaker)),
+        count("waiting", rows, |r| Some(r.waiting)),
+        count("waiting_bytes", rows, |r| Some(r.waiting_bytes)),
+        time("oldest", rows, |r| r.oldest_ms),
+        count("in_flight", rows, |r| Some(r.in_flight)),
+        count("delivered", rows, |r| Some(r.delivered)),
+        count("retried", rows, |r| Some(r.retried)),
+        count("dead", rows, |r| Some(r.dead)),
+        count("last_status", rows, |r| r.last_status.map(u64::from)),
+        text("last_error", rows, |r| r.last_error.as_deref()),
     ])
 }
 

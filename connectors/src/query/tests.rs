@@ -15,7 +15,8 @@ use hedgerow_storage::table::{Key, TableSpec, Tables, TablesConfig, Write};
 use serde_json::{Value, json};
 
 use super::system::{
-    ConnectionStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus, TimerStatus,
+    ConnectionStatus, DestinationStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus,
+    TimerStatus,
 };
 use super::{
     IngestLog, KeyValueTables, LakeCatalog, Lakes, NoRow, QueryEngine, QueryError, Relations, Sources, TableCatalog,
@@ -39,6 +40,9 @@ impl SystemViews for NoSystem {
         Vec::new()
     }
     fn sessions(&self) -> Vec<SessionStatus> {
+        Vec::new()
+    }
+    fn destinations(&self) -> Vec<DestinationStatus> {
         Vec::new()
     }
     fn timers(&self) -> Vec<TimerStatus> {

@@ -201,6 +201,7 @@ impl Server {
             tables: Arc::new(KeyValueTables::new(core.tables.clone(), core.views.clone())),
             rules: Arc::new(control),
             letters: Arc::clone(&core.destinations) as _,
+            destinations: Arc::clone(&core.destinations) as _,
             health: Arc::new(health::Health::new(Arc::clone(&core), gateway.view())),
             metrics: core.views.clone(),
         };
@@ -214,6 +215,8 @@ impl Server {
             }
         };
         let http_address = http.address();
+        let public_url = Some(core.config.http.public_url.clone()).filter(|url| !url.is_empty());
+        core.destinations.listens_at(&public_url.unwrap_or_else(|| format!("http://{http_address}")));
         Ok(Self { core, gateway, http, http_address, stopping })
     }
 

@@ -141,7 +141,8 @@ pub(crate) fn apply(
 
 fn planned(core: &Core, catalog: &Catalog, owner: &str, files: &[RuleFile], prune: bool) -> Result<Plan, RuleError> {
     let plan = plan(catalog, owner, files, prune).map_err(|reports| RuleError::Refused(findings(&reports)))?;
-    let closed: Vec<FileDiagnostics> = files.iter().filter_map(|file| what_cannot_be_here(core, file)).collect();
+    let in_files = files.iter().filter_map(|file| what_cannot_be_here(core, file));
+    let closed: Vec<FileDiagnostics> = in_files.chain(what_cannot_be_implied(core, &plan)).collect();
     if closed.is_empty() { Ok(plan) } else { Err(RuleError::Refused(findings(&closed))) }
 }
 
@@ -161,6 +162,17 @@ fn what_cannot_be_here(core: &Core, file: &RuleFile) -> Option<FileDiagnostics> 
         })
         .collect();
     (!diagnostics.is_empty()).then(|| FileDiagnostics { file: file.clone(), diagnostics })
+}
+
+/// Sinks that actions bring along and that do not open here.
+fn what_cannot_be_implied(core: &Core, plan: &Plan) -> Vec<FileDiagnostics> {
+    let refused = plan.implied.iter().filter_map(|implied| {
+        let wrong = check(&core.config, &implied.sink).err()?;
+        let help = format!("or create the sink {} yourself, with the options that it needs", implied.sink.name);
+        let diagnostics = vec![Diagnostic::error("sink", implied.span, wrong).help(help)];
+        Some(FileDiagnostics { file: implied.file.clone(), diagnostics })
+    });
+    refused.collect()
 }
 
 /// What a plan would do, without doing it.

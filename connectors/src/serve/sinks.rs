@@ -12,7 +12,7 @@ use hedgerow_storage::lake::{DeclaredColumn, Format, Lake, LakeConfig, LakeType,
 use hedgerow_storage::outbox::Outbox;
 
 use crate::config::{ByteSize, Config};
-use crate::outside::{Destinations, WEBHOOK};
+use crate::outside::{CONNECTORS, Destinations};
 use crate::query::LakeCatalog;
 
 /// The connector of lakes.
@@ -56,10 +56,11 @@ impl Opener {
 pub fn check(config: &Config, definition: &SinkDef) -> Result<(), String> {
     match &*definition.connector {
         LAKE => lake(config, definition).map(|_| ()),
-        WEBHOOK => Destinations::check(config, definition),
+        connector if CONNECTORS.contains(&connector) => Destinations::check(config, definition),
         other => {
-            let name = &definition.name;
-            Err(format!("sink {name}: there is no connector {other:?} in this version; there are 'lake' and 'webhook'"))
+            let all: Vec<String> = [LAKE].iter().chain(&CONNECTORS).map(|name| format!("'{name}'")).collect();
+            let (name, all) = (&definition.name, all.join(", "));
+            Err(format!("sink {name}: there is no connector {other:?} in this version; there are {all}"))
         }
     }
 }

@@ -16,7 +16,8 @@ use crate::gateway::GatewayView;
 use crate::metrics::{Exposition, MetricsSource, Sample, collect_destinations, collect_lake};
 use crate::outside::Destinations;
 use crate::query::system::{
-    ConnectionStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus, TimerStatus,
+    ConnectionStatus, DestinationStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus,
+    TimerStatus,
 };
 use crate::query::{LakeCatalog, TableCatalog};
 
@@ -168,6 +169,26 @@ impl SystemViews for Views {
                 since_ms: Some(session.since_ms),
             })
             .collect()
+    }
+
+    fn destinations(&self) -> Vec<DestinationStatus> {
+        let line = |one: crate::outside::SenderStatus| DestinationStatus {
+            name: one.name,
+            connector: one.connector,
+            confirmation: one.confirmation.map(|state| state.word().to_owned()),
+            breaker: if one.open { "open" } else { "closed" }.to_owned(),
+            waiting: one.waiting,
+            waiting_bytes: one.waiting_bytes,
+            oldest_ms: one.oldest_epoch.map(|epoch| (epoch / 1_000).cast_signed()),
+            in_flight: one.in_flight,
+            delivered: one.delivered,
+            // Attempts after which a row was given up were not repeated.
+            retried: one.failed_attempts.saturating_sub(one.given_up),
+            dead: one.dead,
+            last_status: one.last_status,
+            last_error: one.last_error,
+        };
+        self.destinations.status().into_iter().map(line).collect()
     }
 
     fn timers(&self) -> Vec<TimerStatus> {

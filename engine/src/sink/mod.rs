@@ -9,7 +9,7 @@
 pub mod derived;
 pub mod lake;
 pub mod outbox;
-pub mod outbox_row;
+pub(crate) mod outbox_row;
 pub mod registry;
 pub mod table;
 mod table_row;

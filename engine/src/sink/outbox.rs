@@ -9,10 +9,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+use hedgerow_sql::outside::Parameter;
 use hedgerow_storage::log::Epoch;
 use hedgerow_storage::outbox::{Accepted, Queue, QueueLimits};
 
-use super::outbox_row::{Parameter, entry};
+use super::outbox_row::entry;
 use super::{Delivery, Marks, Outcome, Sink, SinkHealth};
 use crate::rows::in_order;
 

@@ -2,79 +2,16 @@
 
 use std::sync::Arc;
 
-use hedgerow_sql::ast::{Dialect, Template, TemplatePart};
+use hedgerow_sql::ast::Dialect;
 use hedgerow_sql::eval::{self, Scope};
 use hedgerow_sql::json;
 use hedgerow_sql::message::Message;
+use hedgerow_sql::outside::Parameter;
+use hedgerow_sql::rule::Target;
 use hedgerow_storage::outbox::{Entry, Position};
 
 use crate::error_action::has_error_action;
 use crate::rows::RowBatch;
-
-/// How the results of expressions are written into a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Escape {
-    /// As they are.
-    None,
-    /// For a URL: everything but letters, digits and `-._~` as `%XX`, so that no value adds a segment, a parameter or
-    /// a host.
-    Url,
-}
-
-/// A template of a sink's own options. It sees the row that the sink is given; `topic()`, `clientid()` and
-/// `timestamp()` are those of the message behind it.
-#[derive(Clone, Debug)]
-pub struct Parameter {
-    name: Arc<str>,
-    escape: Escape,
-    parts: Vec<Part>,
-}
-
-#[derive(Clone, Debug)]
-enum Part {
-    Text(Arc<str>),
-    Expr(Template),
-}
-
-impl Parameter {
-    /// The template `template`, to be found in entries as `name`.
-    pub fn new(name: impl Into<Arc<str>>, template: &Template, escape: Escape) -> Self {
-        let part = |part: &TemplatePart| match part {
-            TemplatePart::Text(text) => Part::Text(Arc::clone(text)),
-            TemplatePart::Expr(_) => Part::Expr(Template { parts: vec![part.clone()] }),
-        };
-        Self { name: name.into(), escape, parts: template.parts.iter().map(part).collect() }
-    }
-
-    fn render(&self, scope: &Scope<'_>) -> Result<String, String> {
-        let mut text = String::new();
-        for part in &self.parts {
-            match part {
-                Part::Text(literal) => text.push_str(literal),
-                Part::Expr(expr) => {
-                    let value = eval::template(expr, scope).map_err(|failure| format!("{}: {failure}", self.name))?;
-                    match self.escape {
-                        Escape::None => text.push_str(&value),
-                        Escape::Url => percent_encode(&value, &mut text),
-                    }
-                }
-            }
-        }
-        Ok(text)
-    }
-}
-
-fn percent_encode(value: &str, out: &mut String) {
-    use std::fmt::Write as _;
-    for byte in value.bytes() {
-        match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            other => {
-                let _ = write!(out, "%{other:02X}");
-            }
-        }
-    }
-}
 
 /// The entry of a row without anything rendered.
 pub(crate) fn source(batch: &RowBatch, row: usize) -> Entry {
@@ -99,10 +36,15 @@ pub(crate) fn source(batch: &RowBatch, row: usize) -> Entry {
     }
 }
 
-/// The entry of a row; with the reason if a template failed.
+/// The entry of a row; with the reason if a template failed. `parameters` are those of the sink's own options; what the
+/// action says goes before them.
 pub(super) fn entry(batch: &RowBatch, row: usize, parameters: &[Parameter]) -> Result<Entry, Box<(Entry, String)>> {
     let mut entry = source(batch, row);
-    match rendered(&entry, parameters) {
+    let rendered = of_action(batch, row).and_then(|mut all| {
+        all.extend(of_sink(&entry, parameters)?);
+        Ok(all)
+    });
+    match rendered {
         Ok(rendered) => {
             entry.parameters = rendered;
             Ok(entry)
@@ -111,7 +53,23 @@ pub(super) fn entry(batch: &RowBatch, row: usize, parameters: &[Parameter]) -> R
     }
 }
 
-fn rendered(entry: &Entry, parameters: &[Parameter]) -> Result<Vec<(String, String)>, String> {
+/// What the action says. Its templates were evaluated with the row, on the message as it came.
+fn of_action(batch: &RowBatch, row: usize) -> Result<Vec<(String, String)>, String> {
+    let Some(Target::Outside(outside)) = batch.rule.rule.actions.get(batch.action).map(|action| &action.target) else {
+        return Ok(Vec::new());
+    };
+    let mut values = batch.templates(row);
+    let text = |parameter: &Parameter| {
+        let failed = || format!("{}: an expression in `${{…}}` fails for this message", parameter.name);
+        let value = |_: &_| values.next().flatten().map(ToOwned::to_owned).ok_or_else(failed);
+        Ok((parameter.name.to_string(), parameter.text(value)?))
+    };
+    outside.parameters.iter().map(text).collect()
+}
+
+/// What the sink's own options say. They see the row that the sink is given; `topic()`, `clientid()` and `timestamp()`
+/// are those of the message behind it.
+fn of_sink(entry: &Entry, parameters: &[Parameter]) -> Result<Vec<(String, String)>, String> {
     if parameters.is_empty() {
         return Ok(Vec::new());
     }
@@ -122,5 +80,10 @@ fn rendered(entry: &Entry, parameters: &[Parameter]) -> Result<Vec<(String, Stri
         ..Message::new(&entry.topic, &entry.body, entry.time_ms)
     };
     let scope = Scope::new(&message, Dialect::Native).with_payload(json::parse(&entry.body, Dialect::Native));
-    parameters.iter().map(|one| Ok((one.name.to_string(), one.render(&scope)?))).collect()
+    let text = |parameter: &Parameter| {
+        let failed = |failure| format!("{}: {failure}", parameter.name);
+        let text = parameter.text(|value| eval::template(value, &scope).map_err(failed))?;
+        Ok((parameter.name.to_string(), text))
+    };
+    parameters.iter().map(text).collect()
 }

@@ -75,6 +75,8 @@ pub trait OpenSink: Send + Sync {
 pub struct SinkStatus {
     /// Name.
     pub name: String,
+    /// False: it does not open, and takes nothing.
+    pub is_open: bool,
     /// Its marks.
     pub marks: Marks,
     /// How it is doing.
@@ -234,12 +236,13 @@ impl Registry {
             .into_iter()
             .filter_map(|(key, slot)| {
                 let sink = slot.lock().ok()?;
-                Some(SinkStatus { name: key.to_string(), marks: sink.marks(), health: sink.health() })
+                Some(SinkStatus { name: key.to_string(), is_open: true, marks: sink.marks(), health: sink.health() })
             })
             .collect();
         if let Ok(failed) = self.failed.lock() {
             status.extend(failed.iter().map(|(name, reason)| SinkStatus {
                 name: name.to_string(),
+                is_open: false,
                 marks: Marks::default(),
                 health: SinkHealth { error: Some(reason.clone()), ..SinkHealth::default() },
             }));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hedgerow_sql::ast::Dialect;
 use hedgerow_sql::message::Message;
+use hedgerow_sql::outside::{Escape, Parameter};
 use hedgerow_sql::parse::parse_template;
 use hedgerow_sql::program::Program;
 use hedgerow_sql::rule::Statement;
@@ -19,7 +20,6 @@ use hedgerow_storage::table::{KeyBounds, Store, StoreConfig, TableSpec, Tables, 
 use super::derived::DerivedSink;
 use super::lake::LakeSink;
 use super::outbox::{Drain, OutboxConfig, OutboxSink};
-use super::outbox_row::{Escape, Parameter};
 use super::table::TableSink;
 use super::{Delivery, Outcome, Sink};
 use crate::errors::Errors;

@@ -1,5 +1,5 @@
-//! The parameters of the AWS actions that are read and checked, but not carried out: a document that names one is told
-//! everything that is wrong with it, and then that the action is not available.
+//! The parameters of the AWS actions, as far as they are checked by what they look like. A document that names an action
+//! which is not carried out is told everything that is wrong with it, and then that the action is not available.
 //!
 //! The source is the table of rule actions in the AWS IoT developer guide.
 
@@ -165,7 +165,7 @@ const ACTIONS: &[(&[&str], &[Parameter])] = &[
     ),
 ];
 
-/// The parameters of an action; `None` if there is no such action, or it is carried out and has a reader of its own.
+/// The parameters of an action; `None` if there is no such action, or its reader checks all of it.
 pub(super) fn of(action: &str) -> Option<&'static [Parameter]> {
     ACTIONS.iter().find(|(names, _)| names.contains(&action)).map(|(_, parameters)| *parameters)
 }
@@ -182,11 +182,12 @@ pub(super) const ALIASES: [(&str, &str, &str); 3] =
 /// What stands in for an action that is not available.
 pub(super) fn instead(action: &str) -> &'static str {
     match action {
-        "s3" | "iotAnalytics" | "timestream" | "elasticsearch" | "openSearch" | "opensearch" => {
+        "iotAnalytics" | "timestream" | "elasticsearch" | "openSearch" | "opensearch" => {
             "a `firehose` action keeps its rows in a lake, as Parquet on S3 or a folder, for SQL"
         }
-        "kinesis" | "kafka" | "sqs" | "sns" | "iotEvents" | "lambda" | "stepFunctions" | "stepfunctions" | "http"
-        | "salesforce" => "a `republish` action hands its rows to any MQTT client",
+        "kinesis" | "kafka" | "sqs" | "sns" | "iotEvents" | "stepFunctions" | "stepfunctions" | "salesforce" => {
+            "an `http` action sends its rows to a URL, a `republish` action to any MQTT client"
+        }
         "cloudwatchMetric" | "cloudwatchLogs" | "cloudwatchAlarm" | "cloudwatchalarm" => {
             "a windowed rule in a .sql file counts and averages; system.rules and /metrics show what rules do"
         }

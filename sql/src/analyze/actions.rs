@@ -12,7 +12,7 @@ use crate::topic::TopicFilter;
 use super::action_table;
 
 /// Actions that are carried out.
-const SUPPORTED: [&str; 4] = ["dynamoDB", "dynamoDBv2", "firehose", "republish"];
+const SUPPORTED: &[&str] = &["dynamoDB", "dynamoDBv2", "firehose", "http", "lambda", "republish", "s3"];
 
 /// Collects what is wrong with a document.
 pub(super) struct Reader {
@@ -77,7 +77,7 @@ pub(super) fn action(
     let others = action_table::of(name);
     if !SUPPORTED.contains(&name) && others.is_none() {
         let supported = SUPPORTED.join(", ");
-        let near = suggest::nearest(name, SUPPORTED.into_iter().chain(action_table::all()));
+        let near = suggest::nearest(name, SUPPORTED.iter().copied().chain(action_table::all()));
         let help = near.map(|near| format!("did you mean `{near}`? available: {supported}"));
         let help = help.unwrap_or_else(|| format!("available: {supported}"));
         reader.error("action", first.name_span, format!("there is no action `{name}`"), Some(help));
@@ -89,8 +89,10 @@ pub(super) fn action(
     };
     let mut parameters =
         Parameters { action: name, members: parameters, head: first.name_span, filter, dialect, variables, reader };
-    if let Some(others) = others {
-        parameters.check(others);
+    if let Some(shapes) = others {
+        parameters.check(shapes);
+    }
+    if !SUPPORTED.contains(&name) {
         let message = format!("the action `{name}` is not available in this version");
         let help = format!("{}; available: {}", action_table::instead(name), SUPPORTED.join(", "));
         parameters.reader.error("not-available", first.name_span, message, Some(help));
@@ -100,6 +102,9 @@ pub(super) fn action(
         "dynamoDB" => parameters.dynamo(),
         "dynamoDBv2" => parameters.dynamo_v2(),
         "firehose" => parameters.firehose(),
+        "http" => parameters.http(),
+        "lambda" => parameters.lambda(),
+        "s3" => parameters.s3(),
         _ => parameters.republish(),
     }?;
     let span = Span { start: first.name_span.start, end: first.value.span.end };
@@ -108,6 +113,11 @@ pub(super) fn action(
 
 fn is_action(name: &str) -> bool {
     SUPPORTED.contains(&name) || action_table::of(name).is_some()
+}
+
+/// Whether an action is carried out.
+pub(super) fn is_supported(name: &str) -> bool {
+    SUPPORTED.contains(&name)
 }
 
 /// The parameters of one action.
@@ -167,7 +177,7 @@ impl<'a> Parameters<'a> {
         Some(Arc::from(extract.text.as_str()))
     }
 
-    fn required_text(&mut self, name: &str, example: &str) -> Option<Arc<str>> {
+    pub(super) fn required_text(&mut self, name: &str, example: &str) -> Option<Arc<str>> {
         if self.get(name).is_none() {
             self.missing(name, example);
         }
@@ -175,7 +185,7 @@ impl<'a> Parameters<'a> {
     }
 
     /// A text that may hold `${…}`; spans are those of the document.
-    fn template(&mut self, name: &str) -> Option<Template> {
+    pub(super) fn template(&mut self, name: &str) -> Option<Template> {
         let value = self.get(name)?;
         let JsonKind::String(extract) = &value.kind else {
             self.reader.expected(name, "a text", value);

@@ -1,12 +1,12 @@
 //! Whether the destinations of a rule exist and take its rows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::ast::{ExprKind, Item, Items, Span};
 use crate::diagnostic::Diagnostic;
 use crate::program::Call;
-use crate::rule::{Action, ColumnType, ItemTarget, KeyTemplate, Rule, Statement, TableDef, Target};
+use crate::rule::{Action, ColumnType, ItemTarget, KeyTemplate, OutsideTarget, Rule, Statement, TableDef, Target};
 use crate::suggest;
 
 /// The built-in table that takes what failed.
@@ -16,8 +16,8 @@ pub const DEAD_LETTERS: &str = "dead_letters";
 pub trait CatalogView {
     /// The table of that name.
     fn table(&self, name: &str) -> Option<TableDef>;
-    /// Is there a sink of that name?
-    fn has_sink(&self, name: &str) -> bool;
+    /// The connector of the sink of that name.
+    fn connector(&self, name: &str) -> Option<Arc<str>>;
     /// The names of all tables and sinks.
     fn names(&self) -> Vec<String>;
 }
@@ -26,7 +26,8 @@ pub trait CatalogView {
 #[derive(Clone, Debug, Default)]
 pub struct Objects {
     tables: BTreeMap<Arc<str>, TableDef>,
-    sinks: BTreeSet<Arc<str>>,
+    /// The connectors of sinks.
+    sinks: BTreeMap<Arc<str>, Arc<str>>,
 }
 
 impl Objects {
@@ -37,7 +38,7 @@ impl Objects {
                 self.tables.insert(table.name.clone(), table.clone());
             }
             Statement::Sink(sink) => {
-                self.sinks.insert(sink.name.clone());
+                self.sinks.insert(sink.name.clone(), sink.connector.clone());
             }
             Statement::Rule(_) => {}
             Statement::Drop { kind, name, .. } => match kind {
@@ -56,12 +57,12 @@ impl CatalogView for Objects {
         self.tables.get(name).cloned()
     }
 
-    fn has_sink(&self, name: &str) -> bool {
-        self.sinks.contains(name)
+    fn connector(&self, name: &str) -> Option<Arc<str>> {
+        self.sinks.get(name).cloned()
     }
 
     fn names(&self) -> Vec<String> {
-        self.tables.keys().chain(&self.sinks).map(|name| name.to_string()).collect()
+        self.tables.keys().chain(self.sinks.keys()).map(|name| name.to_string()).collect()
     }
 }
 
@@ -86,8 +87,12 @@ fn check_action(action: &Action, rule: Option<&Rule>, catalog: &dyn CatalogView,
     if &**name == DEAD_LETTERS {
         return;
     }
+    if let Target::Outside(outside) = &action.target {
+        check_outside(action, outside, catalog, out);
+        return;
+    }
     let table = catalog.table(name);
-    let is_sink = catalog.has_sink(name);
+    let is_sink = catalog.connector(name).is_some();
     let wants_table = matches!(action.target, Target::Item(_)) || &*action.kind == "dynamoDBv2";
     let wants_sink = &*action.kind == "firehose";
     match (table, is_sink) {
@@ -111,6 +116,33 @@ fn check_action(action: &Action, rule: Option<&Rule>, catalog: &dyn CatalogView,
     }
 }
 
+/// The sink of an action that sends something: it is there, or is made with the rule, and sends in that way.
+fn check_outside(action: &Action, outside: &OutsideTarget, catalog: &dyn CatalogView, out: &mut Vec<Diagnostic>) {
+    let OutsideTarget { sink, connector, definition, .. } = outside;
+    if catalog.table(sink).is_some() {
+        let message = format!("{sink} is a table; the {} action sends through a sink of that name", action.kind);
+        out.push(Diagnostic::error("destination", action.span, message));
+        return;
+    }
+    let create = || format!("create it: CREATE SINK {sink} WITH (connector = '{connector}', …)");
+    match catalog.connector(sink) {
+        Some(found) if *found == **connector => {}
+        Some(found) => {
+            let message =
+                format!("{sink} is a sink of connector '{found}'; the {} action needs '{connector}'", action.kind);
+            out.push(Diagnostic::error("destination", action.span, message));
+        }
+        None if definition.is_some() => {}
+        None => {
+            let names = catalog.names();
+            let fits = |name: &&str| catalog.connector(name).is_some_and(|found| *found == **connector);
+            let help =
+                suggest::did_you_mean(sink, names.iter().map(String::as_str).filter(fits)).unwrap_or_else(create);
+            out.push(Diagnostic::error("destination", action.span, format!("there is no sink {sink}")).help(help));
+        }
+    }
+}
+
 fn unknown(action: &Action, name: &str, wants_table: bool, wants_sink: bool, catalog: &dyn CatalogView) -> Diagnostic {
     let names = catalog.names();
     let kind = match (wants_table, wants_sink) {
@@ -119,7 +151,7 @@ fn unknown(action: &Action, name: &str, wants_table: bool, wants_sink: bool, cat
         _ => "table or sink",
     };
     let fits = |candidate: &&str| {
-        (!wants_table || catalog.table(candidate).is_some()) && (!wants_sink || catalog.has_sink(candidate))
+        (!wants_table || catalog.table(candidate).is_some()) && (!wants_sink || catalog.connector(candidate).is_some())
     };
     let help =
         suggest::did_you_mean(name, names.iter().map(String::as_str).filter(fits)).unwrap_or_else(|| match kind {

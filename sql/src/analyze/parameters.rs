@@ -5,19 +5,16 @@ use crate::parse::{Extract, Json, JsonKind, Member};
 use crate::suggest;
 
 use super::action_table::{ALIASES, Parameter, Shape};
-use super::actions::Parameters;
+use super::actions::{self, Parameters};
 use super::calls::{self, Place};
 
 use Shape::{Array, Bool, FixedWord, Object, Template, Text, Texts, Url, Word};
 
 impl Parameters<'_> {
-    /// Checks the parameters of an action that is not carried out.
+    /// Checks the parameters of an action against their table.
     pub(super) fn check(&mut self, shapes: &'static [Parameter]) {
         let place = self.action.to_owned();
         self.members_of(self.members, shapes, self.head, &place);
-        if self.action == "http" {
-            self.check_confirmation();
-        }
         if self.action == "iotSiteWise" {
             self.check_site_entries();
         }
@@ -100,8 +97,11 @@ impl Parameters<'_> {
         }
     }
 
-    /// Reads a template, and checks what it calls.
+    /// Reads a template, and checks what it calls. Those of an action that is carried out are checked with its rule.
     fn compile(&mut self, text: &Extract) {
+        if actions::is_supported(self.action) {
+            return;
+        }
         let template = self.read_template(text);
         let place = Place {
             dialect: self.dialect,
@@ -110,24 +110,6 @@ impl Parameters<'_> {
             external: calls::External::Allowed,
         };
         template.exprs().for_each(|expr| calls::check(expr, place, &mut self.reader.out));
-    }
-
-    /// The URL must begin with the one that was confirmed.
-    fn check_confirmation(&mut self) {
-        let text = |name: &str| match self.get(name).map(|value| (&value.kind, value.span)) {
-            Some((JsonKind::String(text), span)) => Some((text.text.as_str(), span)),
-            _ => None,
-        };
-        if let (Some((url, span)), Some((confirmed, _))) = (text("url"), text("confirmationUrl")) {
-            let known = |text: &str| text.split("${").next().unwrap_or_default().to_owned();
-            let (begins, wanted) = (known(url), known(confirmed));
-            let shorter = begins.len().min(wanted.len());
-            if begins.get(..shorter) != wanted.get(..shorter) {
-                let message = "\"url\" does not begin with \"confirmationUrl\"".to_owned();
-                let help = "a URL is confirmed together with all that begin with it".to_owned();
-                self.reader.error("parameter", span, message, Some(help));
-            }
-        }
     }
 
     /// A property is named by its alias, or by its asset and its own id.

@@ -133,8 +133,9 @@ impl Printer {
                     self.push(" RETAIN");
                 }
             }
-            // Native rules have no such action; AWS rules are printed as JSON.
+            // Native rules have no such actions; AWS rules are printed as JSON.
             Target::Item(item) => self.name(&item.table),
+            Target::Outside(outside) => self.name(&outside.sink),
         }
     }
 }

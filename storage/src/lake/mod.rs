@@ -5,7 +5,7 @@
 //! spool's manifest: their rows are **taken**, replay is not needed for them. Files in the table are **committed**.
 //! Queries read all three as one snapshot. A sealed file is never made again, its name in the table is fixed, and the
 //! table's log says up to which epoch it holds this sink's rows, so that an upload or commit may be repeated any number
-//! of times.
+//! of times. (`objects` puts single objects into places like those of lakes; they are no part of one.)
 //!
 //! May know: columns, files, object stores, Delta Lake. Must not know: rules, SQL text, the dataflow, the ingest log. It
 //! is told epochs and times and reads no clock.
@@ -16,6 +16,7 @@ mod delta;
 mod fit;
 mod handle;
 mod number;
+mod objects;
 mod plain;
 mod provider;
 mod rows;
@@ -28,6 +29,7 @@ mod writer;
 
 pub use config::{DeclaredColumn, Format, LakeConfig, Secret, StoreOptions};
 pub use handle::{AppendError, Lake, LakeHealth, OpenError};
+pub use objects::{KeyError, ObjectKey, Objects, PutError};
 pub use rows::{JsonScalar, LakeColumn, LakeRows};
 pub use schema::LakeType;
 pub use spool::SpoolError;

@@ -68,6 +68,11 @@ impl Place {
         Self { root, url, table, folder: None }
     }
 
+    /// Whether it is on the local disk.
+    pub(super) fn is_folder(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// Syncs objects that lie on the local disk: the store there does not. Other stores answer when they are durable.
     pub(super) async fn make_durable(&self, objects: impl IntoIterator<Item = String>) -> Result<(), StoreError> {
         let Some(folder) = self.folder.clone() else { return Ok(()) };

@@ -201,6 +201,15 @@ impl Failures {
         Ok(found)
     }
 
+    /// Whether the error action of this message is still to come, so that a further failure is told with it.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn takes(&self, entry: &Entry) -> Result<bool, StoreError> {
+        let stored = self.0.store.get(&self.0.keyspace, key(&entry.rule, entry.position))?;
+        stored.map_or(Ok(true), |stored| Ok(decode(&stored)?.0.state == State::Waiting))
+    }
+
     /// These are about to be told to the log, which ends at `after`, as turn `turn`. Gives them back with all that is
     /// known of them now: actions may have failed since they were read.
     ///

@@ -5,6 +5,7 @@
 //! | `entry` | one row for one destination: its stored form, and its place in the one order of the system |
 //! | `queue` | the entries of one destination: taken together with its mark, confirmed one by one |
 //! | `dead` | dead letters: entries that were given up, with the reason, bounded by size and age |
+//! | `confirmation` | whether a destination has agreed to be sent to |
 //! | `failures` | messages for which actions failed, until the rule's error action has run |
 //!
 //! All of it lies in the store of the key-value tables, so that rows and mark are one batch: after a crash the replay
@@ -13,6 +14,7 @@
 //!
 //! Must not know: HTTP, what a destination is, when to try again, a clock.
 
+mod confirmation;
 mod dead;
 mod entry;
 mod failures;
@@ -20,6 +22,7 @@ mod queue;
 #[cfg(test)]
 mod tests;
 
+pub use confirmation::{Confirmation, ConfirmationState, Confirmations};
 pub use dead::{DeadLetter, DeadLetters, DeadLimits, LetterId};
 pub use entry::{Attempts, Entry, EntryKey, Position};
 pub use failures::{FailedMessage, Failure, Failures, Place};

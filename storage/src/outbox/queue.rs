@@ -8,6 +8,7 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::confirmation::Confirmations;
 use super::dead::{DeadLetter, DeadLetters, DeadLimits};
 use super::entry::{Attempts, Entry, EntryKey, Position, destination, prefix};
 use super::failures::{Failures, Note};
@@ -30,6 +31,7 @@ struct Shared {
     attempts: Keyspace,
     dead: DeadLetters,
     failures: Failures,
+    confirmations: Confirmations,
 }
 
 /// What a destination does with rows that its queue has no room for.
@@ -86,6 +88,8 @@ struct QueueInner {
     mark: String,
     entries: AtomicU64,
     bytes: AtomicU64,
+    /// Rows given up since the start.
+    given_up: AtomicU64,
     /// No entry lies below this key.
     head: Mutex<Vec<u8>>,
     /// Entries were put below those that have been read: read from the beginning again.
@@ -102,8 +106,9 @@ impl Outbox {
         let attempts = store.keyspace("outbox.attempts")?;
         let dead = DeadLetters::open(store, limits)?;
         let failures = Failures::open(store)?;
+        let confirmations = Confirmations::open(store)?;
         let counted = entries.clone();
-        let shared = Arc::new(Shared { store: store.clone(), entries, attempts, dead, failures });
+        let shared = Arc::new(Shared { store: store.clone(), entries, attempts, dead, failures, confirmations });
         let outbox = Self(Arc::new(Inner { shared, queues: Mutex::default() }));
         for item in store.snapshot().prefix(&counted, []) {
             let (key, value) = item?;
@@ -126,6 +131,7 @@ impl Outbox {
                 mark: format!("outbox/{name}"),
                 entries: AtomicU64::new(0),
                 bytes: AtomicU64::new(0),
+                given_up: AtomicU64::new(0),
                 head: Mutex::new(prefix(name)),
                 rewound: AtomicBool::new(false),
             }))
@@ -146,6 +152,11 @@ impl Outbox {
     /// Messages for which actions failed and error actions wait.
     pub fn failures(&self) -> &Failures {
         &self.0.shared.failures
+    }
+
+    /// Whether destinations have agreed to be sent to.
+    pub fn confirmations(&self) -> &Confirmations {
+        &self.0.shared.confirmations
     }
 
     /// A sink whose rows are not in this store's batches refused a row: it goes to the error action if there is one, and
@@ -228,6 +239,11 @@ impl Queue {
         self.0.bytes.load(Ordering::Acquire)
     }
 
+    /// Rows given up since the start: dead letters, or for the error action.
+    pub fn given_up(&self) -> u64 {
+        self.0.given_up.load(Ordering::Relaxed)
+    }
+
     /// How far the destination has come in the log, as readers of the store see it.
     pub fn mark(&self) -> Option<u64> {
         self.0.shared.store.mark(&self.0.mark)
@@ -300,6 +316,7 @@ impl Queue {
             return Err(error);
         }
         inner.dead.added(buried);
+        self.0.given_up.fetch_add(dead, Ordering::Relaxed);
         fault::point("outbox.after_accept");
         Ok(Accepted::Taken { queued, dead })
     }
@@ -379,10 +396,12 @@ impl Queue {
         let mut batch = Batch::new();
         let gone = self.remove(&mut batch, &waiting.key)?;
         let Attempts { count, reason, status, .. } = &waiting.attempts;
-        if waiting.entry.original.is_some() {
+        // An error action that has run already does not run again: what fails after it is a dead letter.
+        if waiting.entry.original.is_some() && inner.failures.takes(&waiting.entry)? {
             let note = Note { entry: &waiting.entry, resource: &self.0.name, reason };
             inner.failures.commit(batch, &[note], now_ms)?;
             self.uncount(1, gone);
+            self.0.given_up.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
         let letter = self.letter(&waiting.entry, reason.clone(), *count, *status, now_ms);
@@ -390,6 +409,7 @@ impl Queue {
         inner.store.commit(batch)?;
         inner.dead.added(buried);
         self.uncount(1, gone);
+        self.0.given_up.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 

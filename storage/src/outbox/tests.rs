@@ -196,6 +196,20 @@ fn failures_of_a_message_are_gathered_and_told_once() {
 }
 
 #[test]
+fn a_row_that_fails_after_its_error_action_is_a_dead_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = open(folder.path());
+    let (queue, failures) = (outbox.queue("hook"), outbox.failures());
+    queue.accept(5, &[with_payload(5, 0)], vec![(with_payload(5, 1), "no URL".to_owned())], LIMITS, 10).unwrap();
+    let seen = failures.read(&mut Place::default(), 10).unwrap();
+    assert!(failures.takes(&with_payload(5, 0)).unwrap());
+    failures.done(&seen).unwrap();
+    let waiting = queue.read(None, 1, 1 << 20).unwrap().remove(0);
+    queue.bury(&waiting, 20).unwrap();
+    assert_eq!((failures.waiting(), outbox.dead().len(), queue.len(), queue.given_up()), (0, 1, 0, 2));
+}
+
+#[test]
 fn a_refused_row_without_error_action_is_one_dead_letter_however_often_it_is_replayed() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = open(folder.path());
