@@ -4,7 +4,8 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use crate::ast::{Template, TemplatePart};
+use crate::ast::{Expr, ExprKind, Template, TemplatePart};
+use crate::value::Value;
 
 /// The parameter that holds path and query of a URL.
 pub const PATH: &str = "path";
@@ -38,7 +39,46 @@ enum Part {
     Text(Arc<str>),
     /// A template of this one expression.
     Value(Template),
+    /// What only the sender knows.
+    Secret(SecretName),
 }
+
+/// A secret that stands in a text. The text holds its name; whoever sends the text puts the value there, so that it is
+/// neither in a row nor on any disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretName {
+    /// Its name.
+    pub id: Arc<str>,
+    /// The member of it, if it is a JSON object.
+    pub key: Option<Arc<str>>,
+}
+
+/// What stands before and behind the name of a secret. Values have no such character.
+const MARK: char = '\0';
+
+/// The text with every secret put in its place, and whether there was one.
+///
+/// # Errors
+/// The first that `reveal` gives.
+pub fn with_secrets<E>(
+    text: &str,
+    mut reveal: impl FnMut(&SecretName) -> Result<String, E>,
+) -> Result<(String, bool), E> {
+    let mut out = String::new();
+    let mut parts = text.split(MARK);
+    out.push_str(parts.next().unwrap_or_default());
+    let mut found = false;
+    while let (Some(name), Some(after)) = (parts.next(), parts.next()) {
+        let (id, key) = name.split_once(SEPARATOR).map_or((name, None), |(id, key)| (id, Some(key.into())));
+        out.push_str(&reveal(&SecretName { id: id.into(), key })?);
+        out.push_str(after);
+        found = true;
+    }
+    Ok((out, found))
+}
+
+/// What stands between a secret's name and its key.
+const SEPARATOR: char = '\u{1}';
 
 impl Parameter {
     /// The template `template`, under this name.
@@ -50,11 +90,32 @@ impl Parameter {
         Self { name: name.into(), escape, parts: template.parts.iter().map(part).collect() }
     }
 
+    /// The same; `${get_secret('name', 'SecretString'[, 'key'], 'role')}` is put there by the sender.
+    pub fn with_secrets(name: impl Into<Arc<str>>, template: &Template, escape: Escape) -> Self {
+        let mut parameter = Self::new(name, template, escape);
+        for (part, of) in parameter.parts.iter_mut().zip(&template.parts) {
+            if let TemplatePart::Expr(expr) = of
+                && let Some(secret) = secret_of(expr)
+            {
+                *part = Part::Secret(secret);
+            }
+        }
+        parameter
+    }
+
+    /// The secrets in it.
+    pub fn secrets(&self) -> impl Iterator<Item = &SecretName> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Secret(secret) => Some(secret),
+            _ => None,
+        })
+    }
+
     /// The parts to evaluate, as templates of one expression each.
     pub fn values(&self) -> impl Iterator<Item = &Template> {
         self.parts.iter().filter_map(|part| match part {
             Part::Value(value) => Some(value),
-            Part::Text(_) => None,
+            Part::Text(_) | Part::Secret(_) => None,
         })
     }
 
@@ -62,7 +123,7 @@ impl Parameter {
     pub fn values_mut(&mut self) -> impl Iterator<Item = &mut Template> {
         self.parts.iter_mut().filter_map(|part| match part {
             Part::Value(value) => Some(value),
-            Part::Text(_) => None,
+            Part::Text(_) | Part::Secret(_) => None,
         })
     }
 
@@ -75,8 +136,10 @@ impl Parameter {
         for part in &self.parts {
             match (part, self.escape) {
                 (Part::Text(literal), _) => text.push_str(literal),
-                (Part::Value(of), Escape::None) => text.push_str(&value(of)?),
+                // A value cannot name a secret.
+                (Part::Value(of), Escape::None) => text.push_str(&value(of)?.replace(MARK, "\u{fffd}")),
                 (Part::Value(of), Escape::Url) => percent_encode(&value(of)?, &mut text),
+                (Part::Secret(secret), _) => secret.mark(&mut text),
             }
         }
         Ok(text)
@@ -84,9 +147,36 @@ impl Parameter {
 
     /// The text, if it is the same for every row.
     pub fn as_constant(&self) -> Option<String> {
-        let constant = self.values().next().is_none();
+        let constant = self.values().next().is_none() && self.secrets().next().is_none();
         constant.then(|| self.text(|_| Ok::<_, Infallible>(String::new())).unwrap_or_default())
     }
+}
+
+impl SecretName {
+    fn mark(&self, out: &mut String) {
+        out.push(MARK);
+        out.push_str(&self.id);
+        if let Some(key) = &self.key {
+            out.push(SEPARATOR);
+            out.push_str(key);
+        }
+        out.push(MARK);
+    }
+}
+
+/// The secret that an expression is, if it names it in its text.
+fn secret_of(expr: &Expr) -> Option<SecretName> {
+    let ExprKind::Call { function, args } = &expr.kind else { return None };
+    let text = |arg: &Expr| match &arg.kind {
+        ExprKind::Literal(Value::String(text)) if !text.contains([MARK, SEPARATOR]) => Some(Arc::from(&**text)),
+        _ => None,
+    };
+    let (id, form, key) = match (&**function, args.as_slice()) {
+        ("get_secret", [id, form, _]) => (text(id)?, text(form)?, None),
+        ("get_secret", [id, form, key, _]) => (text(id)?, text(form)?, Some(text(key)?)),
+        _ => return None,
+    };
+    (&*form == "SecretString").then_some(SecretName { id, key })
 }
 
 fn percent_encode(value: &str, out: &mut String) {
@@ -154,6 +244,25 @@ mod tests {
         assert_eq!(text(&url, &["1"]), Err("no value".to_owned()));
         assert_eq!(parameter("/a/b", Escape::Url).as_constant().as_deref(), Some("/a/b"));
         assert_eq!(url.as_constant(), None);
+    }
+
+    #[test]
+    fn secrets_are_put_there_by_the_sender_and_values_cannot_name_one() {
+        let template = "Bearer ${get_secret('pager', 'SecretString', 'key', 'role')} ${x}";
+        let template = parse_template(template, Dialect::Native).unwrap();
+        let parameter = Parameter::with_secrets("p", &template, Escape::None);
+        assert_eq!((parameter.values().count(), parameter.secrets().count(), parameter.as_constant()), (1, 1, None));
+        let rendered = text(&parameter, &["a\0other\0b"]).unwrap();
+        assert!(!rendered.contains("hunter2"));
+        let reveal = |secret: &SecretName| match (&*secret.id, secret.key.as_deref()) {
+            ("pager", Some("key")) => Ok("hunter2".to_owned()),
+            other => Err(format!("{other:?}")),
+        };
+        let revealed = with_secrets(&rendered, reveal).unwrap();
+        assert_eq!(revealed, ("Bearer hunter2 a\u{fffd}other\u{fffd}b".to_owned(), true));
+        assert_eq!(with_secrets("plain", reveal).unwrap(), ("plain".to_owned(), false));
+        let computed = parse_template("${get_secret(x, 'SecretString', 'role')}", Dialect::Native).unwrap();
+        assert_eq!(Parameter::with_secrets("p", &computed, Escape::None).secrets().count(), 0);
     }
 
     #[test]

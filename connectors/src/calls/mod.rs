@@ -32,7 +32,7 @@ use crate::outside::GuardedClient;
 
 pub use check::check;
 use destination::Destination;
-use secret::Granted;
+pub(crate) use secret::Granted;
 
 /// Answers the calls of rules.
 pub struct Calls {

@@ -5,20 +5,34 @@ use base64::prelude::BASE64_STANDARD;
 use hedgerow_engine::call::Answer;
 use hedgerow_sql::ast::Dialect;
 use hedgerow_sql::json;
-use hedgerow_sql::value::Value;
+use hedgerow_sql::value::{MAX_TEXT, Value};
 
 use super::config::Grants;
 use crate::config::{Config, Secrets};
 
 /// Who may read what, and where it is found.
-pub(super) struct Granted {
+#[derive(Clone)]
+pub(crate) struct Granted {
     grants: Grants,
     secrets: Secrets,
 }
 
 impl Granted {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self { grants: config.grants.clone(), secrets: config.secrets.clone() }
+    }
+
+    /// The text of a secret, or of a member of it.
+    pub(crate) fn text(&self, rule: &str, id: &str, key: Option<&str>) -> Result<String, String> {
+        let string = |text: &str| Value::text(text);
+        let mut args = vec![string(id), string("SecretString")];
+        args.extend(key.map(string));
+        args.push(string("role"));
+        match self.get(rule, &args)? {
+            Value::String(text) => Ok(text.to_string()),
+            Value::Undefined => Err(format!("the secret {id:?} has no key {:?}", key.unwrap_or_default())),
+            other => json::to_text(&other, MAX_TEXT).ok_or_else(|| format!("the secret {id:?} is too long")),
+        }
     }
 
     /// The secret as the rule asks for it. It is read each time, so a rotated one is seen at once.

@@ -173,6 +173,11 @@ pub fn collect_destinations(destinations: &Destinations, into: &mut Exposition) 
             ("hedgerow_outbox_rows", "Rows that wait for the destination", one.waiting),
             ("hedgerow_outbox_in_flight", "Requests under way", one.in_flight),
             ("hedgerow_outbox_open", "1 while the destination is left alone because it keeps failing", one.open.into()),
+            (
+                "hedgerow_outbox_held",
+                "1 while nothing is sent since it has not confirmed, or is disabled",
+                one.is_held().into(),
+            ),
             ("hedgerow_outbox_last_status", "The last answer; 0 for none", one.last_status.unwrap_or(0).into()),
         ];
         for (name, help, value) in gauges {

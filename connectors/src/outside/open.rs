@@ -20,6 +20,7 @@ use super::plan::{HttpPlan, To, plan};
 use super::sender::{Sender, SenderStatus};
 use super::transport::Transport;
 use super::webhook::Webhook;
+use crate::calls::Granted;
 use crate::config::Config;
 
 /// How often an outbox is synced.
@@ -45,6 +46,9 @@ pub(super) struct Open {
     pub sender: Arc<Sender>,
     pub agreement: Option<Arc<Agreement>>,
 }
+
+/// What a destination is sent to with, and whether it has agreed if it has to.
+type Sending = (Arc<dyn Transport>, Option<Arc<Agreement>>);
 
 impl Destinations {
     /// None is open yet. `now_ms` is the log's time.
@@ -111,12 +115,7 @@ impl Destinations {
     }
 
     /// A destination that takes HTTP requests, and whether it has agreed if it has to.
-    fn http(
-        &self,
-        name: &Arc<str>,
-        plan: HttpPlan,
-        batches: bool,
-    ) -> Result<(Arc<dyn Transport>, Option<Arc<Agreement>>), String> {
+    fn http(&self, name: &Arc<str>, plan: HttpPlan, batches: bool) -> Result<Sending, String> {
         let client = self.client(plan.allow_private)?;
         let agreement = self.agreement(name, plan.confirmation, &client, plan.timeout)?;
         let webhook = Webhook {
@@ -127,6 +126,7 @@ impl Destinations {
             timeout: plan.timeout,
             signing: plan.signing,
             batches,
+            secrets: Granted::new(&self.config),
             agreement: agreement.clone(),
         };
         Ok((Arc::new(webhook), agreement))

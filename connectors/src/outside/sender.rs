@@ -83,6 +83,13 @@ pub struct SenderStatus {
     pub confirmation: Option<ConfirmationState>,
 }
 
+impl SenderStatus {
+    /// Whether nothing is sent because it has not agreed, or was stopped.
+    pub fn is_held(&self) -> bool {
+        self.confirmation.is_some_and(|state| state != ConfirmationState::Enabled)
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     in_flight: AtomicU64,

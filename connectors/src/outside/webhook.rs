@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use base64::Engine as _;
-use hedgerow_sql::outside::{HEADER, PATH};
+use hedgerow_sql::outside::{HEADER, PATH, with_secrets};
 use hedgerow_storage::outbox::Entry;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response};
@@ -21,6 +21,7 @@ use super::confirmation::Agreement;
 use super::guard::{GuardedClient, private_name};
 use super::signature::signature;
 use super::transport::{Answer, Transport, Trouble};
+use crate::calls::Granted;
 use crate::config::Secret;
 
 /// The header with the row's id.
@@ -47,6 +48,8 @@ pub(super) struct Webhook {
     pub signing: Option<Secret>,
     /// Bodies are arrays of rows.
     pub batches: bool,
+    /// What rules may send along.
+    pub secrets: Granted,
     /// The receiver has to agree before anything is sent.
     pub agreement: Option<Arc<Agreement>>,
 }
@@ -79,8 +82,11 @@ impl Webhook {
             first.parameters.iter().filter_map(|(name, value)| Some((name.strip_prefix(HEADER)?, value)))
         {
             let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("'{name}' cannot be a header"))?;
-            let value = HeaderValue::from_str(value)
+            let (value, is_secret) =
+                with_secrets(value, |secret| self.secrets.text(&first.rule, &secret.id, secret.key.as_deref()))?;
+            let mut value = HeaderValue::from_str(&value)
                 .map_err(|_| format!("the value of header {name} holds a control character"))?;
+            value.set_sensitive(is_secret);
             headers.insert(parsed, value);
         }
         headers.insert(ID, HeaderValue::from_bytes(id.as_bytes()).map_err(|error| error.to_string())?);

@@ -73,6 +73,7 @@ fn hook(port: u16, path: &str) -> Webhook {
         timeout: Duration::from_millis(1_500),
         signing: None,
         batches: false,
+        secrets: Granted::new(&crate::config::Config::defaults().unwrap()),
         agreement: None,
     }
 }

@@ -167,7 +167,8 @@ impl Parameters<'_> {
                 self.reader.error("parameter", key_span, format!("the header `{}`: {why}", key.text), None);
                 continue;
             }
-            let parameter = Parameter::new(format!("{HEADER}{name}"), &self.read_template(value), Escape::None);
+            let template = self.read_template(value);
+            let parameter = Parameter::with_secrets(format!("{HEADER}{name}"), &template, Escape::None);
             if let Some(constant) = parameter.as_constant() {
                 self.check_value(&name, &constant, value_span);
             }
