@@ -10,4 +10,5 @@ pub mod metrics;
 mod nearest;
 pub mod outside;
 pub mod query;
+pub mod queues;
 pub mod serve;

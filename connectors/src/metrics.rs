@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-pub use owners::{collect_destinations, collect_lake};
+pub use owners::{collect_destinations, collect_lake, collect_queues};
 
 /// Has metrics.
 pub trait MetricsSource: Send + Sync {

@@ -25,7 +25,7 @@ use crate::metrics::{EngineMetrics, RuleStats};
 use crate::operators::absence::AbsenceState;
 use crate::operators::evaluate::Evaluate;
 use crate::operators::window::WindowState;
-use crate::resolve::{Inner, Resolver};
+use crate::resolve::{Inner, Resolver, opened};
 use crate::rows::Lane;
 use crate::sink::Sink;
 use crate::sink::derived::{DerivedSink, producer};
@@ -202,7 +202,7 @@ impl Engine {
         let table_sinks = table_sinks.into_iter().map(|sink| Box::new(sink) as Box<dyn Sink>);
         let keys = [SinkKey::Tables, SinkKey::CalledTables, SinkKey::Derived, SinkKey::CalledDerived];
         let registry = Arc::new(Registry::new(opener, keys.into_iter().zip(table_sinks.chain(derived))));
-        registry.sync(&catalog.sinks().map(Arc::clone).collect::<Vec<_>>(), start);
+        registry.sync(&opened(&catalog), start);
         if let Some(reason) = registry.not_open() {
             return Err(StartError::Sink(reason));
         }

@@ -24,6 +24,7 @@ mod error_action;
 pub mod errors;
 pub mod lookup;
 pub mod metrics;
+mod notify;
 pub mod operators;
 pub mod rehearse;
 mod resolve;

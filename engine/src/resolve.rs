@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use hedgerow_sql::rule::{Rule, TableDef, Target};
+use hedgerow_sql::notify::CONNECTOR;
+use hedgerow_sql::rule::{Rule, SinkDef, TableDef, Target};
 use hedgerow_storage::log::Epoch;
 use hedgerow_storage::table::{TableSpec, Tables};
 
@@ -12,6 +13,7 @@ use crate::catalog::{Catalog, Definition, Kind};
 use crate::error_action::error_rule;
 use crate::errors::Errors;
 use crate::metrics::{EngineMetrics, RuleStats};
+use crate::notify::publishing;
 use crate::operators::evaluate::Resolve;
 use crate::rows::{ActiveRule, Destination, Lane};
 use crate::sink::registry::Registry;
@@ -62,7 +64,7 @@ impl Resolve for Resolver {
                 self.inner.fail(format!("table {gone}: {error}"));
             }
         }
-        let sinks: Vec<_> = catalog.sinks().map(Arc::clone).collect();
+        let sinks = opened(catalog);
         self.inner.registry.sync(&sinks, Epoch(epoch));
         if self.publishes
             && let Ok(mut published) = self.inner.catalog.lock()
@@ -70,7 +72,8 @@ impl Resolve for Resolver {
             *published = (epoch, Arc::new(catalog.clone()));
         }
         let error_rules = catalog.active_rules().filter_map(|rule| error_rule(rule)).map(Arc::new);
-        let all: Vec<Arc<Rule>> = catalog.active_rules().map(Arc::clone).chain(error_rules).collect();
+        let all = catalog.active_rules().map(Arc::clone).chain(error_rules);
+        let all: Vec<Arc<Rule>> = all.map(|rule| publishing(catalog, &rule)).collect();
         let rules: Vec<_> = all.iter().map(|rule| Arc::new(self.active(catalog, rule))).collect();
         for active in rules.iter().filter(|active| active.calling.is_some()) {
             for table in active.rule.lookups() {
@@ -99,6 +102,11 @@ impl Resolver {
         active.waits_for_called = rule.lookups().any(|table| called(&table));
         active
     }
+}
+
+/// The sinks of a catalog that rows are delivered to: all but topics, whose rows are derived records.
+pub(crate) fn opened(catalog: &Catalog) -> Vec<Arc<SinkDef>> {
+    catalog.sinks().filter(|sink| *sink.connector != *CONNECTOR).map(Arc::clone).collect()
 }
 
 fn destination(catalog: &Catalog, target: &Target) -> Destination {

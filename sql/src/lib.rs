@@ -14,6 +14,7 @@ pub mod functions;
 pub mod json;
 pub mod lower;
 pub mod message;
+pub mod notify;
 pub mod outside;
 pub mod parse;
 pub mod program;

@@ -15,6 +15,12 @@ pub const HEADER: &str = "header:";
 /// The parameter that holds the key of an object.
 pub const KEY: &str = "key";
 
+/// The parameter that has the row's bytes written in base64, whatever it says.
+pub const ENCODING: &str = "encoding";
+
+/// The parameter that says that a notification has texts by protocol, whatever it says.
+pub const FORMAT: &str = "format";
+
 /// How the results of expressions are written into a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Escape {

@@ -10,6 +10,7 @@ mod demo;
 mod destinations;
 mod log;
 mod query;
+mod queue;
 mod remote;
 mod rule;
 mod serve;
@@ -73,6 +74,9 @@ enum Command {
     /// Look at destinations outside; enable, disable or ask those that have to confirm
     #[command(subcommand)]
     Destinations(destinations::Destinations),
+    /// Receive, delete and send messages of queues
+    #[command(subcommand)]
+    Queue(queue::Queue),
     /// Look into the ingest log
     #[command(subcommand)]
     Log(log::Log),
@@ -94,6 +98,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Query(query) => query.run(&common),
         Command::DeadLetters(letters) => letters.run(&common),
         Command::Destinations(destinations) => destinations.run(&common),
+        Command::Queue(queue) => queue.run(&common),
         Command::Log(log) => log.run(&common),
         Command::Bench(bench) => bench.run(&common),
         Command::Config(config) => config.run(&common),

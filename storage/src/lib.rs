@@ -1,4 +1,4 @@
-//! Bytes that survive: the ingest log, key-value tables, the outbox, checkpoints and the lake.
+//! Bytes that survive: the ingest log, key-value tables, the outbox, message queues, checkpoints and the lake.
 //!
 //! Knows files and object stores; does not know rules, SQL text or network protocols. Time and disk are injected.
 
@@ -9,5 +9,6 @@ pub mod fault;
 pub mod lake;
 pub mod log;
 pub mod outbox;
+pub mod queue;
 pub mod sim;
 pub mod table;

@@ -18,8 +18,10 @@ import commands
 import crash
 import lake
 import mqtt
+import notify
 import outside
 import presence
+import queues
 import rules
 import store
 import webhooks
@@ -63,9 +65,11 @@ GROUPS = {
     "store": store.run,
     "crash": crash.run,
     "presence": presence.run,
+    "notify": notify.run,
     "outside": outside.run,
     "webhooks": webhooks.run,
     "actions": actions.run,
+    "queues": queues.run,
 }
 
 

@@ -18,6 +18,7 @@ mod exactly_once;
 mod full_disk;
 mod mqtt;
 mod publisher;
+mod queues;
 mod receiver;
 mod replay;
 mod rules;

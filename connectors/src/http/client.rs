@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::dead_letters::{LetterReport, Which};
 use super::destinations::DestinationReport;
 use super::health::HealthReport;
+use super::queues::{Messages, Purged, ReceiptReport, Receipts, ReceiveRequest, SendRequest, Sent};
 use super::rules::{ApplyReport, ApplyRequest, CheckReport, CheckRequest, Finding, RuleList};
 use super::{ErrorBody, Token};
 use crate::query::system::RuleStatus;
@@ -159,6 +160,26 @@ impl Client {
     /// Changes a destination: `enable`, `disable` or `confirm`.
     pub async fn change_destination(&self, name: &str, change: &str) -> Result<DestinationReport, ClientError> {
         self.json(self.request(Method::POST, &format!("/destinations/{}/{change}", segment(name)))).await
+    }
+
+    /// Receives messages of a queue.
+    pub async fn queue_receive(&self, queue: &str, request: &ReceiveRequest) -> Result<Messages, ClientError> {
+        self.json(self.request(Method::POST, &format!("/queues/{}/receive", segment(queue))).json(request)).await
+    }
+
+    /// Deletes messages by their receipts.
+    pub async fn queue_delete(&self, queue: &str, receipts: &Receipts) -> Result<ReceiptReport, ClientError> {
+        self.json(self.request(Method::POST, &format!("/queues/{}/delete", segment(queue))).json(receipts)).await
+    }
+
+    /// Sends messages.
+    pub async fn queue_send(&self, queue: &str, request: &SendRequest) -> Result<Sent, ClientError> {
+        self.json(self.request(Method::POST, &format!("/queues/{}/send", segment(queue))).json(request)).await
+    }
+
+    /// Removes all messages of a queue.
+    pub async fn queue_purge(&self, queue: &str) -> Result<Purged, ClientError> {
+        self.json(self.request(Method::POST, &format!("/queues/{}/purge", segment(queue)))).await
     }
 
     /// How the server is.

@@ -11,6 +11,7 @@
 //! | `rules` | rule files and rules: the trait the server implements, and what goes over the wire |
 //! | `dead_letters` | rows that were not delivered: again, or away |
 //! | `destinations` | destinations outside that have to agree |
+//! | `queues` | messages of queues: received, deleted, sent |
 //! | `metrics`, `health` | how the server is |
 //! | `error` | the one form of every error |
 //! | `client` | the same API from the other side |
@@ -26,6 +27,7 @@ mod error;
 mod guard;
 pub mod health;
 mod metrics;
+pub mod queues;
 mod routes;
 pub mod rules;
 mod server;
@@ -58,6 +60,8 @@ pub struct Api {
     pub letters: Arc<dyn dead_letters::LetterControl>,
     /// `/destinations`, `/confirmdestination`.
     pub destinations: Arc<dyn destinations::DestinationControl>,
+    /// `/queues`.
+    pub queues: Arc<dyn queues::QueueControl>,
     /// `GET /health`.
     pub health: Arc<dyn health::HealthSource>,
     /// `GET /metrics`.

@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use super::error::HttpError;
 use super::guard::guard;
-use super::{Api, Token, dead_letters, destinations, health, metrics, rules, sql, tables};
+use super::{Api, Token, dead_letters, destinations, health, metrics, queues, rules, sql, tables};
 
 /// What every call shares.
 pub(super) struct Shared {
@@ -45,6 +45,12 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/dead-letters/drop", post(dead_letters::drop))
         .route("/destinations/{name}/{change}", post(destinations::change))
         .route("/confirmdestination/{token}", get(destinations::agree).post(destinations::agree))
+        .route("/queues", get(queues::list))
+        .route("/queues/{queue}/receive", post(queues::receive))
+        .route("/queues/{queue}/delete", post(queues::delete))
+        .route("/queues/{queue}/visibility", post(queues::visibility))
+        .route("/queues/{queue}/send", post(queues::send))
+        .route("/queues/{queue}/purge", post(queues::purge))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(Arc::clone(&shared), guard))
@@ -53,7 +59,7 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
 
 async fn no_such_path(uri: Uri) -> HttpError {
     HttpError::new(StatusCode::NOT_FOUND, format!("there is no {}", uri.path()))
-        .hint("there are /sql, /tables/{table}/{hash}[/{range}], /rules, /dead-letters/replay, /dead-letters/drop, /destinations/{name}/{enable|disable|confirm}, /metrics, /health")
+        .hint("there are /sql, /tables/{table}/{hash}[/{range}], /rules, /dead-letters/replay, /dead-letters/drop, /destinations/{name}/{enable|disable|confirm}, /queues, /metrics, /health")
 }
 
 async fn no_such_method(method: Method, uri: Uri) -> HttpError {

@@ -24,8 +24,8 @@ use super::{Api, HttpServer, TableReader, Token};
 use crate::config::{Config, Environment};
 use crate::metrics::{Exposition, MetricsSource, Sample};
 use crate::query::system::{
-    ConnectionStatus, DestinationStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus,
-    TimerStatus,
+    ConnectionStatus, DestinationStatus, ErrorSample, QueueStatus, RuleStatus, SessionStatus, SinkStatus, SystemViews,
+    TableStatus, TimerStatus,
 };
 use crate::query::{NoRow, QueryEngine, Relations, Sources};
 
@@ -53,6 +53,9 @@ impl SystemViews for Fake {
         Vec::new()
     }
     fn destinations(&self) -> Vec<DestinationStatus> {
+        Vec::new()
+    }
+    fn queues(&self) -> Vec<QueueStatus> {
         Vec::new()
     }
     fn timers(&self) -> Vec<TimerStatus> {
@@ -244,6 +247,7 @@ async fn start(settings: &[(&str, &str)]) -> Setup {
         rules: Arc::clone(&fake) as _,
         letters: Arc::clone(&fake) as _,
         destinations: Arc::clone(&fake) as _,
+        queues: crate::queues::tests::in_folder(&folder.path().join("store")).0,
         health: Arc::clone(&fake) as _,
         metrics: Arc::clone(&fake) as _,
     };

@@ -8,6 +8,7 @@ use hedgerow_storage::log::Log;
 use super::{Exposition, MetricsSource};
 use crate::gateway::{GatewayMetrics, Histogram, Reject};
 use crate::outside::Destinations;
+use crate::query::system::QueueStatus;
 
 impl MetricsSource for GatewayMetrics {
     fn collect(&self, into: &mut Exposition) {
@@ -159,6 +160,33 @@ pub fn collect_lake(sink: &str, health: &LakeHealth, into: &mut Exposition) {
     into.gauge("hedgerow_lake_backlog_bytes", "Bytes of these files", &labels, health.backlog_bytes as f64);
     into.counter("hedgerow_lake_rows_total", "Rows committed", &labels, health.rows_committed);
     into.counter("hedgerow_lake_rescued_total", "Values that went to _rescued", &labels, health.rescued_values);
+}
+
+/// The metrics of message queues.
+pub fn collect_queues(queues: &[QueueStatus], into: &mut Exposition) {
+    for queue in queues {
+        let labels = [("queue", queue.name.as_str())];
+        let gauges = [
+            ("hedgerow_queue_visible", "Messages that can be received", queue.visible),
+            ("hedgerow_queue_in_flight", "Messages received, neither deleted nor visible again", queue.in_flight),
+            ("hedgerow_queue_delayed", "Messages not visible yet", queue.delayed),
+            ("hedgerow_queue_bytes", "Bytes of all messages", queue.bytes),
+        ];
+        for (name, help, value) in gauges {
+            into.gauge(name, help, &labels, value as f64);
+        }
+        let counters = [
+            ("hedgerow_queue_sent_total", "Messages that came", queue.sent),
+            ("hedgerow_queue_received_total", "Messages handed out", queue.received),
+            ("hedgerow_queue_deleted_total", "Messages deleted by their receipt", queue.deleted),
+            ("hedgerow_queue_dead_total", "Messages given up: received max_receives times", queue.dead),
+            ("hedgerow_queue_expired_total", "Messages removed for their age (retention)", queue.expired),
+            ("hedgerow_queue_purged_total", "Messages purged", queue.purged),
+        ];
+        for (name, help, value) in counters {
+            into.counter(name, help, &labels, value);
+        }
+    }
 }
 
 fn flag(set: bool) -> f64 {

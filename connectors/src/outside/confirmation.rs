@@ -18,6 +18,7 @@ use url::Url;
 
 use super::backoff::Backoff;
 use super::guard::GuardedClient;
+use super::notification::Notification;
 use super::webhook::reason_of;
 use crate::http::Token;
 
@@ -27,6 +28,8 @@ const MESSAGE_TYPE: &str = "DestinationConfirmation";
 /// How a destination is asked.
 pub(super) struct Asking {
     pub client: GuardedClient,
+    /// It subscribes to a topic, and is asked in the form of Amazon SNS.
+    pub notification: Option<Notification>,
     /// One request.
     pub timeout: Duration,
     /// Pauses between requests that fail.
@@ -224,6 +227,9 @@ impl Agreement {
 
     /// Sends the token. The error never holds it.
     async fn post(&self, asking: &Asking, now: &Confirmation, public_url: &str) -> Result<(), String> {
+        if let Some(notification) = &asking.notification {
+            return self.ask_subscriber(asking, notification, now, public_url).await;
+        }
         let arn = format!("arn:aws:iot:local:000000000000:ruledestination/http/{}", now.id);
         let token = &now.token;
         let to = format!("{}/?confirmationToken={token}", now.url.trim_end_matches('/'));
@@ -241,10 +247,30 @@ impl Agreement {
             .header("x-amz-rules-engine-destination-arn", arn)
             .timeout(asking.timeout)
             .body(body.to_string());
-        let response = request.send().await.map_err(|error| reason_of(&error))?;
-        let status = response.status();
-        if status.is_success() { Ok(()) } else { Err(format!("status {status}")) }
+        answered(request).await
     }
+
+    /// The same to a subscriber of a topic.
+    async fn ask_subscriber(
+        &self,
+        asking: &Asking,
+        notification: &Notification,
+        now: &Confirmation,
+        public_url: &str,
+    ) -> Result<(), String> {
+        let to = Url::parse(&now.url).map_err(|error| error.to_string())?;
+        let subscribe = format!("{}/confirmdestination/{}", public_url.trim_end_matches('/'), now.token);
+        let (headers, body) = notification.asking(&now.id, &now.token, &subscribe, (asking.now_ms)())?;
+        let request = asking.client.request(Method::POST, to).map_err(|refused| refused.to_string())?;
+        answered(request.headers(headers).timeout(asking.timeout).body(body)).await
+    }
+}
+
+/// Sends a request; it has to be answered with success.
+async fn answered(request: reqwest::RequestBuilder) -> Result<(), String> {
+    let response = request.send().await.map_err(|error| reason_of(&error))?;
+    let status = response.status();
+    if status.is_success() { Ok(()) } else { Err(format!("status {status}")) }
 }
 
 /// A confirmation that nobody was told of.

@@ -74,6 +74,7 @@ impl Fixture {
         let allowed = [format!("127.0.0.1:{}", self.url.port().unwrap()).parse().unwrap()];
         let asking = Asking {
             client: GuardedClient::new(&allowed, Duration::from_secs(60)).unwrap(),
+            notification: None,
             timeout: Duration::from_secs(60),
             backoff: Backoff { min: Duration::from_millis(5), max: Duration::from_millis(20) },
             patience: Duration::from_secs(3_600),

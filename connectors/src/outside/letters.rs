@@ -53,6 +53,10 @@ impl LetterControl for Destinations {
     fn replay(&self, which: &Which) -> Result<LetterReport, String> {
         let mut woken = std::collections::BTreeSet::new();
         let report = self.each(which, |letter| {
+            if self.queues().is_open(&letter.sink) {
+                let revived = self.queues().revive(letter)?;
+                return Ok(if revived { Outcome::Done } else { Outcome::Skipped("somebody else was faster".into()) });
+            }
             if !self.is_open(&letter.sink) {
                 let sink = &letter.sink;
                 return Ok(Outcome::Skipped(format!(

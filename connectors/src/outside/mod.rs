@@ -9,6 +9,7 @@
 //! | `breaker`, `backoff` | when a destination is left alone, and for how long |
 //! | `transport` | what a destination is to the sender |
 //! | `webhook` | one that takes HTTP requests |
+//! | `notification` | the form in which Amazon SNS posts |
 //! | `confirmation` | whether a destination has agreed to be sent to |
 //! | `objects` | one that keeps rows as single objects |
 //! | `signature` | HMAC-SHA256 of a request |
@@ -28,9 +29,10 @@ mod confirmation;
 mod control;
 pub mod guard;
 mod letters;
+mod notification;
 mod objects;
 mod open;
-mod options;
+pub(crate) mod options;
 mod plan;
 mod sender;
 mod signature;

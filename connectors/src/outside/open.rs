@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use hedgerow_engine::sink::Sink;
-use hedgerow_engine::sink::outbox::{OutboxConfig, OutboxSink};
+use hedgerow_engine::sink::outbox::{OutboxConfig, OutboxSink, Outgoing};
 use hedgerow_sql::rule::SinkDef;
 use hedgerow_storage::lake::Objects;
 use hedgerow_storage::outbox::Outbox;
@@ -15,6 +15,7 @@ use url::Url;
 use super::backoff::Backoff;
 use super::confirmation::{Agreement, Asking};
 use super::guard::{AllowPrivate, GuardedClient};
+use super::notification::Notification;
 use super::objects::ObjectFolder;
 use super::plan::{HttpPlan, To, plan};
 use super::sender::{Sender, SenderStatus};
@@ -22,6 +23,7 @@ use super::transport::Transport;
 use super::webhook::Webhook;
 use crate::calls::Granted;
 use crate::config::Config;
+use crate::queues::QueueSinks;
 
 /// How often an outbox is synced.
 const SYNC_INTERVAL: Duration = Duration::from_millis(100);
@@ -35,6 +37,8 @@ pub struct Destinations {
     open: Mutex<BTreeMap<Arc<str>, Open>>,
     /// Where this server is for those that it sends to, once it listens.
     public_url: watch::Sender<Option<Arc<str>>>,
+    /// Dead letters of queues go back there.
+    queues: Arc<QueueSinks>,
     /// For the sinks that open no address of their own.
     client: OnceLock<GuardedClient>,
 }
@@ -55,6 +59,7 @@ impl Destinations {
     pub fn new(
         config: &Config,
         outbox: Outbox,
+        queues: Arc<QueueSinks>,
         runtime: tokio::runtime::Handle,
         now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
     ) -> Self {
@@ -66,8 +71,14 @@ impl Destinations {
             now_ms,
             open: Mutex::default(),
             public_url: watch::Sender::new(None),
+            queues,
             client: OnceLock::new(),
         }
+    }
+
+    /// The message queues, to which dead letters may go back.
+    pub(super) fn queues(&self) -> &QueueSinks {
+        &self.queues
     }
 
     /// The outbox of all of them.
@@ -92,6 +103,7 @@ impl Destinations {
         let in_sink = |reason: String| format!("sink {}: {reason}", definition.name);
         let queue = self.outbox.queue(&definition.name);
         let batches = plan.sender.batch_rows > 1;
+        let protocols = plan.to.protocols();
         let (transport, agreement) = match plan.to {
             To::Http(http) => self.http(&definition.name, *http, batches).map_err(in_sink)?,
             To::Objects { path, store } => {
@@ -104,9 +116,9 @@ impl Destinations {
         let (connector, of_map) = (Arc::clone(&definition.connector), Arc::clone(&sender));
         lock(&self.open).insert(Arc::clone(&definition.name), Open { connector, sender: of_map, agreement });
         let config = OutboxConfig {
-            queue,
-            limits: plan.limits,
+            intake: Arc::new(Outgoing { queue, limits: plan.limits }),
             parameters: plan.parameters,
+            protocols,
             sync_interval: SYNC_INTERVAL,
             now_ms: Arc::clone(&self.now_ms),
         };
@@ -117,7 +129,7 @@ impl Destinations {
     /// A destination that takes HTTP requests, and whether it has agreed if it has to.
     fn http(&self, name: &Arc<str>, plan: HttpPlan, batches: bool) -> Result<Sending, String> {
         let client = self.client(plan.allow_private)?;
-        let agreement = self.agreement(name, plan.confirmation, &client, plan.timeout)?;
+        let agreement = self.agreement(name, plan.confirmation, plan.notification.clone(), &client, plan.timeout)?;
         let webhook = Webhook {
             client,
             url: plan.url,
@@ -127,6 +139,7 @@ impl Destinations {
             signing: plan.signing,
             batches,
             secrets: Granted::new(&self.config),
+            notification: plan.notification,
             agreement: agreement.clone(),
         };
         Ok((Arc::new(webhook), agreement))
@@ -137,6 +150,7 @@ impl Destinations {
         &self,
         name: &Arc<str>,
         url: Option<Url>,
+        notification: Option<Notification>,
         client: &GuardedClient,
         timeout: Duration,
     ) -> Result<Option<Arc<Agreement>>, String> {
@@ -149,6 +163,7 @@ impl Destinations {
         let outside = &self.config.outside;
         let asking = Asking {
             client: client.clone(),
+            notification,
             timeout,
             backoff: Backoff { min: Duration::from_secs(1).min(outside.max_backoff.0), max: outside.max_backoff.0 },
             patience: outside.confirm_for.0,

@@ -14,14 +14,14 @@ use crate::config::{ByteSize, Secret, Secrets};
 const HEADER: &str = "header.";
 
 /// The options of one sink.
-pub(super) struct Options<'a> {
+pub(crate) struct Options<'a> {
     sink: &'a SinkDef,
     secrets: &'a Secrets,
     known: RefCell<Vec<&'static str>>,
 }
 
 /// The value of a header.
-pub(super) enum HeaderValue {
+pub(crate) enum HeaderValue {
     /// May hold `${…}`.
     Template(Template),
     /// The same for every row, and not to be shown.
@@ -84,6 +84,22 @@ impl<'a> Options<'a> {
             OptionValue::Interval(us) if *us > 0 => Ok(Duration::from_micros(*us)),
             _ => Err("write an INTERVAL, for example INTERVAL '10 seconds'".into()),
         })
+    }
+
+    /// An interval in a range, whose ends are whole seconds.
+    pub fn interval_between(
+        &self,
+        option: &'static str,
+        least: Duration,
+        most: Duration,
+    ) -> Result<Option<Duration>, String> {
+        let found = self.interval(option)?;
+        let wrong = |word: &str, bound: Duration| format!("{word} INTERVAL '{} seconds'", bound.as_secs());
+        match found {
+            Some(span) if span < least => Err(self.wrong(option, &wrong("at least", least))),
+            Some(span) if span > most => Err(self.wrong(option, &wrong("at most", most))),
+            _ => Ok(found),
+        }
     }
 
     pub fn bytes(&self, option: &'static str) -> Result<Option<u64>, String> {

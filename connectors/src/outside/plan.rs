@@ -12,6 +12,7 @@ use url::Url;
 
 use super::backoff::Backoff;
 use super::guard::{self, AllowPrivate};
+use super::notification::Notification;
 use super::options::{HeaderValue, Options};
 use super::sender::SenderConfig;
 use crate::calls::config::find;
@@ -42,6 +43,17 @@ pub(super) enum To {
     Objects { path: String, store: StoreOptions },
 }
 
+impl To {
+    /// What it is called in notifications that have texts by protocol.
+    pub fn protocols(&self) -> &'static [&'static str] {
+        match self {
+            Self::Http(http) if http.url.scheme() == "https" => &["https", "http"],
+            Self::Http(_) => &["http"],
+            Self::Objects { .. } => &[],
+        }
+    }
+}
+
 /// One that takes HTTP requests.
 pub(super) struct HttpPlan {
     pub url: Url,
@@ -51,6 +63,7 @@ pub(super) struct HttpPlan {
     pub signing: Option<Secret>,
     pub allow_private: Option<AllowPrivate>,
     pub confirmation: Option<Url>,
+    pub notification: Option<Notification>,
 }
 
 /// Reads the options of a sink.
@@ -106,6 +119,12 @@ fn webhook(config: &Config, definition: &SinkDef, options: &Options<'_>) -> Resu
     ];
     let words: Vec<(&str, usize)> = METHODS.iter().enumerate().map(|(index, (word, _))| (*word, index)).collect();
     let method = options.word("method", &words)?.and_then(|index| METHODS.get(index));
+    let notification = options.text("notification")?.map(Notification::of);
+    let mut confirmation = confirmation(config, definition, options)?;
+    if notification.is_some() {
+        subscription(definition, options, &parameters, method.is_some())?;
+        confirmation = Some(confirmation.unwrap_or_else(|| url.clone()));
+    }
     let plan = HttpPlan {
         url,
         method: method.map_or(Method::POST, |(_, method)| method.clone()),
@@ -113,7 +132,8 @@ fn webhook(config: &Config, definition: &SinkDef, options: &Options<'_>) -> Resu
         timeout: options.interval("timeout")?.unwrap_or(outside.timeout.0),
         signing: options.secret("signing_secret")?,
         allow_private,
-        confirmation: confirmation(config, definition, options)?,
+        confirmation,
+        notification,
     };
     Ok((To::Http(Box::new(plan)), parameters))
 }
@@ -147,6 +167,7 @@ fn lambda(config: &Config, definition: &SinkDef, options: &Options<'_>) -> Resul
         signing: None,
         allow_private: None,
         confirmation: None,
+        notification: None,
     };
     Ok((To::Http(Box::new(plan)), Vec::new()))
 }
@@ -196,6 +217,23 @@ fn target(
         parameters.push(Parameter::new(PATH, &template, Escape::Url));
     }
     Ok((url, parameters, own))
+}
+
+/// Whether rows can be sent as notifications: one by one, to one URL, which is asked beforehand.
+fn subscription(
+    definition: &SinkDef,
+    options: &Options<'_>,
+    parameters: &[Parameter],
+    has_method: bool,
+) -> Result<(), String> {
+    let wrong = |reason: &str| Err(format!("sink {}: option notification: {reason}", definition.name));
+    if parameters.iter().any(|parameter| &*parameter.name == PATH) {
+        return wrong("the url takes no ${…}: its receiver agrees once, for all notifications");
+    }
+    if has_method || options.number("batch_rows", 1, 100)?.is_some_and(|rows| rows > 1) {
+        return wrong("notifications are sent by POST and one by one: leave out method and batch_rows");
+    }
+    Ok(())
 }
 
 /// The URL that has to agree.
@@ -284,6 +322,8 @@ mod tests {
             ("url = 'https://example.com/', methd = 'PUT'", "did you mean method?"),
             ("url = 'https://example.com/', method = 'FETCH'", "'POST', 'PUT'"),
             ("url = 'https://example.com/', concurrency = 0", "from 1 to 1000"),
+            ("url = 'https://example.com/${a}', notification = 'alarms'", "takes no ${…}"),
+            ("url = 'https://example.com/', notification = 'alarms', batch_rows = 2", "one by one"),
             ("url = 'https://example.com/', confirmation_url = 'http://10.0.0.1/'", "option confirmation_url"),
             ("url = 'https://example.com/', confirmation_url = 'https://example.com/?a=1'", "none of its own"),
             ("url = 'https://example.com/', \"header.Host\" = 'x'", "Hedgerow's own"),

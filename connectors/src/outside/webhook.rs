@@ -19,6 +19,7 @@ use url::Url;
 
 use super::confirmation::Agreement;
 use super::guard::{GuardedClient, private_name};
+use super::notification::Notification;
 use super::signature::signature;
 use super::transport::{Answer, Transport, Trouble};
 use crate::calls::Granted;
@@ -50,6 +51,8 @@ pub(super) struct Webhook {
     pub batches: bool,
     /// What rules may send along.
     pub secrets: Granted,
+    /// Rows are sent as notifications of a topic.
+    pub notification: Option<Notification>,
     /// The receiver has to agree before anything is sent.
     pub agreement: Option<Arc<Agreement>>,
 }
@@ -77,6 +80,9 @@ impl Webhook {
         let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
         let id = ids.join(",");
         let mut headers = self.headers.clone();
+        if let Some(notification) = &self.notification {
+            headers.extend(notification.headers(&id)?);
+        }
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
         for (name, value) in
             first.parameters.iter().filter_map(|(name, value)| Some((name.strip_prefix(HEADER)?, value)))
@@ -121,8 +127,9 @@ impl Webhook {
     }
 
     fn body(&self, entries: &[Entry]) -> (Vec<u8>, &'static str) {
-        match entries {
-            [one] if !self.batches => (one.body.clone(), content_type(&one.body)),
+        match (entries, &self.notification) {
+            ([one], Some(notification)) => (notification.body(one), JSON),
+            ([one], None) if !self.batches => (one.body.clone(), content_type(&one.body)),
             _ => {
                 let mut body = vec![b'['];
                 for (index, entry) in entries.iter().enumerate() {

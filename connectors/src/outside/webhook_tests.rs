@@ -74,6 +74,7 @@ fn hook(port: u16, path: &str) -> Webhook {
         signing: None,
         batches: false,
         secrets: Granted::new(&crate::config::Config::defaults().unwrap()),
+        notification: None,
         agreement: None,
     }
 }

@@ -25,6 +25,8 @@ pub trait SystemViews: Send + Sync {
     fn connections(&self) -> Vec<ConnectionStatus>;
     /// One per destination outside.
     fn destinations(&self) -> Vec<DestinationStatus>;
+    /// One per message queue.
+    fn queues(&self) -> Vec<QueueStatus>;
     /// One per rule with AFTER.
     fn timers(&self) -> Vec<TimerStatus>;
     /// The newest errors kept, oldest first.
@@ -154,6 +156,30 @@ pub struct DestinationStatus {
     pub last_error: Option<String>,
 }
 
+/// `system.queues`: lengths are those of now, counts are since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "each is a column")]
+pub struct QueueStatus {
+    pub name: String,
+    /// Messages that can be received.
+    pub visible: u64,
+    /// Received, and neither deleted nor visible again.
+    pub in_flight: u64,
+    /// Not visible yet.
+    pub delayed: u64,
+    pub bytes: u64,
+    /// When the oldest came, ms since 1970.
+    pub oldest_ms: Option<i64>,
+    pub sent: u64,
+    pub received: u64,
+    pub deleted: u64,
+    /// Received too often, and given up.
+    pub dead: u64,
+    /// Removed for their age.
+    pub expired: u64,
+    pub purged: u64,
+}
+
 /// `system.timers`
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "each is a column")]
@@ -193,7 +219,7 @@ pub struct ErrorSample {
 
 /// The views' names.
 pub const VIEWS: &[&str] =
-    &["connections", "destinations", "errors", "metrics", "rules", "sessions", "sinks", "tables", "timers"];
+    &["connections", "destinations", "errors", "metrics", "queues", "rules", "sessions", "sinks", "tables", "timers"];
 
 /// One view now.
 pub(super) fn view(name: &str, system: &dyn SystemViews) -> Option<RecordBatch> {
@@ -204,6 +230,7 @@ pub(super) fn view(name: &str, system: &dyn SystemViews) -> Option<RecordBatch> 
         "sessions" => sessions(&system.sessions()),
         "connections" => connections(&system.connections()),
         "destinations" => destinations(&system.destinations()),
+        "queues" => queues(&system.queues()),
         "timers" => timers(&system.timers()),
         "errors" => errors(&system.errors()),
         "metrics" => metrics(&system.metrics()),
@@ -295,6 +322,23 @@ fn destinations(rows: &[DestinationStatus]) -> RecordBatch {
         count("dead", rows, |r| Some(r.dead)),
         count("last_status", rows, |r| r.last_status.map(u64::from)),
         text("last_error", rows, |r| r.last_error.as_deref()),
+    ])
+}
+
+fn queues(rows: &[QueueStatus]) -> RecordBatch {
+    batch(vec![
+        text("name", rows, |r| Some(&r.name)),
+        count("visible", rows, |r| Some(r.visible)),
+        count("in_flight", rows, |r| Some(r.in_flight)),
+        count("delayed", rows, |r| Some(r.delayed)),
+        count("bytes", rows, |r| Some(r.bytes)),
+        time("oldest", rows, |r| r.oldest_ms),
+        count("sent", rows, |r| Some(r.sent)),
+        count("received", rows, |r| Some(r.received)),
+        count("deleted", rows, |r| Some(r.deleted)),
+        count("dead", rows, |r| Some(r.dead)),
+        count("expired", rows, |r| Some(r.expired)),
+        count("purged", rows, |r| Some(r.purged)),
     ])
 }
 

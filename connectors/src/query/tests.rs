@@ -15,8 +15,8 @@ use hedgerow_storage::table::{Key, TableSpec, Tables, TablesConfig, Write};
 use serde_json::{Value, json};
 
 use super::system::{
-    ConnectionStatus, DestinationStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus,
-    TimerStatus,
+    ConnectionStatus, DestinationStatus, ErrorSample, QueueStatus, RuleStatus, SessionStatus, SinkStatus, SystemViews,
+    TableStatus, TimerStatus,
 };
 use super::{
     IngestLog, KeyValueTables, LakeCatalog, Lakes, NoRow, QueryEngine, QueryError, Relations, Sources, TableCatalog,
@@ -43,6 +43,9 @@ impl SystemViews for NoSystem {
         Vec::new()
     }
     fn destinations(&self) -> Vec<DestinationStatus> {
+        Vec::new()
+    }
+    fn queues(&self) -> Vec<QueueStatus> {
         Vec::new()
     }
     fn timers(&self) -> Vec<TimerStatus> {

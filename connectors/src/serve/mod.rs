@@ -23,6 +23,7 @@ use hedgerow_storage::clock::SystemClock;
 use hedgerow_storage::disk::SystemDisk;
 use hedgerow_storage::log::{Epoch, Log, OpenError};
 use hedgerow_storage::outbox::{DeadLimits, Outbox};
+use hedgerow_storage::queue::Queues;
 use hedgerow_storage::table::{StoreError, TableOpenError, Tables, TablesConfig};
 
 use crate::calls::{Calls, CallsError};
@@ -31,6 +32,7 @@ use crate::gateway::{Gateway, GatewayError};
 use crate::http::{Api, HttpServer, HttpStartError};
 use crate::outside::Destinations;
 use crate::query::{DeadLetterTable, IngestLog, KeyValueTables, Lakes, QueryEngine, QuerySetupError, Sources};
+use crate::queues::QueueSinks;
 
 pub use offline::Offline;
 pub use rules::{OWNER_API, OWNER_FOLDER, read_folder};
@@ -96,6 +98,7 @@ pub(crate) struct Core {
     pub query: QueryEngine,
     pub views: Arc<Views>,
     pub destinations: Arc<Destinations>,
+    pub queues: Arc<QueueSinks>,
 }
 
 impl Core {
@@ -118,9 +121,16 @@ impl Core {
             DeadLimits { max_bytes: config.outside.max_dead_letters.0, max_age: config.outside.dead_letter_age.0 };
         let outbox = Outbox::open(tables.store(), limits)?;
         let clock = Arc::clone(&log);
-        let now_ms = Arc::new(move || clock.now_ms());
-        let destinations = Arc::new(Destinations::new(&config, outbox, runtime.clone(), now_ms));
-        let opener = sinks::Opener::new(&config, Arc::clone(&lakes), Arc::clone(&destinations), runtime.clone());
+        let now_ms: Arc<dyn Fn() -> i64 + Send + Sync> = Arc::new(move || clock.now_ms());
+        let queues = Arc::new(QueueSinks::new(&config, Queues::open(&outbox)?, Arc::clone(&now_ms)));
+        let destinations = Arc::new(Destinations::new(&config, outbox, Arc::clone(&queues), runtime.clone(), now_ms));
+        let opener = sinks::Opener::new(
+            &config,
+            Arc::clone(&lakes),
+            Arc::clone(&destinations),
+            Arc::clone(&queues),
+            runtime.clone(),
+        );
         let store = tables.store().clone();
         let gateway_mark = Arc::new(move || store.synced_mark(crate::gateway::MARK).map(Epoch));
         let engine = Arc::new(Engine::start(
@@ -135,12 +145,14 @@ impl Core {
         // Queries and rule changes see everything that was logged before the start.
         engine.wait_for(log.last_epoch(), Duration::MAX);
         destinations.give_up_orphans();
+        queues.give_up_orphans();
         let views = Arc::new(Views::new(
             Arc::clone(&log),
             tables.clone(),
             Arc::clone(&engine),
             Arc::clone(&lakes),
             Arc::clone(&destinations),
+            Arc::clone(&queues),
             calls,
         ));
         let sources = Sources {
@@ -153,7 +165,7 @@ impl Core {
             system: views.clone(),
         };
         let query = QueryEngine::new(&config, sources)?;
-        Ok(Arc::new(Self { config, log, tables, engine, query, views, destinations }))
+        Ok(Arc::new(Self { config, log, tables, engine, query, views, destinations, queues }))
     }
 
     /// Stops the engine after a last checkpoint, closes sinks and the log.
@@ -196,12 +208,14 @@ impl Server {
         let stopping = Arc::new(AtomicBool::new(false));
         let control = rules::Control::new(Arc::clone(&core));
         rules::watch(Arc::clone(&core), Arc::clone(&stopping));
+        Arc::clone(&core.queues).keep_young();
         let api = Api {
             query: core.query.clone(),
             tables: Arc::new(KeyValueTables::new(core.tables.clone(), core.views.clone())),
             rules: Arc::new(control),
             letters: Arc::clone(&core.destinations) as _,
             destinations: Arc::clone(&core.destinations) as _,
+            queues: Arc::clone(&core.queues) as _,
             health: Arc::new(health::Health::new(Arc::clone(&core), gateway.view())),
             metrics: core.views.clone(),
         };
@@ -209,6 +223,7 @@ impl Server {
             Ok(http) => http,
             Err(error) => {
                 stopping.store(true, Ordering::Release);
+                core.queues.stop();
                 gateway.shutdown(STOP_WAIT).await;
                 let _ = tokio::task::spawn_blocking(move || core.close()).await;
                 return Err(error.into());
@@ -239,6 +254,7 @@ impl Server {
     pub async fn stop(self) {
         self.stopping.store(true, Ordering::Release);
         self.gateway.shutdown(STOP_WAIT).await;
+        self.core.queues.stop();
         self.http.shutdown().await;
         let core = self.core;
         if tokio::task::spawn_blocking(move || core.close()).await.is_err() {

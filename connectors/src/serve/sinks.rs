@@ -7,6 +7,7 @@ use std::time::Duration;
 use hedgerow_engine::sink::Sink;
 use hedgerow_engine::sink::lake::LakeSink;
 use hedgerow_engine::sink::registry::OpenSink;
+use hedgerow_sql::notify;
 use hedgerow_sql::rule::{ColumnType, OptionValue, SinkDef};
 use hedgerow_storage::lake::{DeclaredColumn, Format, Lake, LakeConfig, LakeType, Secret};
 use hedgerow_storage::outbox::Outbox;
@@ -14,6 +15,7 @@ use hedgerow_storage::outbox::Outbox;
 use crate::config::{ByteSize, Config};
 use crate::outside::{CONNECTORS, Destinations};
 use crate::query::LakeCatalog;
+use crate::queues::{QUEUE, QueueSinks};
 
 /// The connector of lakes.
 const LAKE: &str = "lake";
@@ -34,6 +36,7 @@ pub struct Opener {
     config: Config,
     lakes: Arc<OpenLakes>,
     destinations: Arc<Destinations>,
+    queues: Arc<QueueSinks>,
     runtime: tokio::runtime::Handle,
 }
 
@@ -43,9 +46,10 @@ impl Opener {
         config: &Config,
         lakes: Arc<OpenLakes>,
         destinations: Arc<Destinations>,
+        queues: Arc<QueueSinks>,
         runtime: tokio::runtime::Handle,
     ) -> Self {
-        Self { config: config.clone(), lakes, destinations, runtime }
+        Self { config: config.clone(), lakes, destinations, queues, runtime }
     }
 }
 
@@ -57,12 +61,26 @@ pub fn check(config: &Config, definition: &SinkDef) -> Result<(), String> {
     match &*definition.connector {
         LAKE => lake(config, definition).map(|_| ()),
         connector if CONNECTORS.contains(&connector) => Destinations::check(config, definition),
+        QUEUE => QueueSinks::check(config, definition),
+        notify::CONNECTOR => topic(definition),
         other => {
-            let all: Vec<String> = [LAKE].iter().chain(&CONNECTORS).map(|name| format!("'{name}'")).collect();
+            let all: Vec<String> =
+                [LAKE, QUEUE, notify::CONNECTOR].iter().chain(&CONNECTORS).map(|name| format!("'{name}'")).collect();
             let (name, all) = (&definition.name, all.join(", "));
             Err(format!("sink {name}: there is no connector {other:?} in this version; there are {all}"))
         }
     }
+}
+
+/// A topic has nothing to set: it is what rules publish into and subscribe to.
+fn topic(definition: &SinkDef) -> Result<(), String> {
+    let name = &definition.name;
+    if definition.columns.is_empty() && definition.options.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "sink {name}: a topic (connector = 'notify') has neither columns nor options; what is sent where, and how, say the rules that read FROM {name}"
+    ))
 }
 
 fn lake(config: &Config, definition: &SinkDef) -> Result<LakeConfig, String> {
@@ -132,7 +150,10 @@ impl OpenSink for Opener {
     fn open(&self, definition: &SinkDef) -> Result<Box<dyn Sink>, String> {
         if &*definition.connector != LAKE {
             check(&self.config, definition)?;
-            return self.destinations.open(definition);
+            return match &*definition.connector {
+                QUEUE => self.queues.open(definition),
+                _ => self.destinations.open(definition),
+            };
         }
         let lake = lake(&self.config, definition)?;
         let lake = Arc::new(Lake::open(lake, self.runtime.clone()).map_err(|error| error.to_string())?);
@@ -147,10 +168,12 @@ impl OpenSink for Opener {
 
     fn dropped(&self, name: &str) {
         self.destinations.dropped(name);
+        self.queues.dropped(name);
     }
 
     fn closed(&self, name: &str) {
         self.destinations.closed(name);
+        self.queues.closed(name);
         self.lakes.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(name);
     }
 }

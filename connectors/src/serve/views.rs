@@ -13,13 +13,14 @@ use hedgerow_storage::table::Tables;
 use super::sinks::OpenLakes;
 use crate::calls::Calls;
 use crate::gateway::GatewayView;
-use crate::metrics::{Exposition, MetricsSource, Sample, collect_destinations, collect_lake};
+use crate::metrics::{Exposition, MetricsSource, Sample, collect_destinations, collect_lake, collect_queues};
 use crate::outside::Destinations;
 use crate::query::system::{
-    ConnectionStatus, DestinationStatus, ErrorSample, RuleStatus, SessionStatus, SinkStatus, SystemViews, TableStatus,
-    TimerStatus,
+    ConnectionStatus, DestinationStatus, ErrorSample, QueueStatus, RuleStatus, SessionStatus, SinkStatus, SystemViews,
+    TableStatus, TimerStatus,
 };
 use crate::query::{LakeCatalog, TableCatalog};
+use crate::queues::QueueSinks;
 
 /// The views of one server.
 pub struct Views {
@@ -28,6 +29,7 @@ pub struct Views {
     engine: Arc<Engine>,
     lakes: Arc<OpenLakes>,
     destinations: Arc<Destinations>,
+    queues: Arc<QueueSinks>,
     calls: Arc<Calls>,
     gateway: OnceLock<GatewayView>,
     folder_problem: Mutex<Option<String>>,
@@ -41,10 +43,11 @@ impl Views {
         engine: Arc<Engine>,
         lakes: Arc<OpenLakes>,
         destinations: Arc<Destinations>,
+        queues: Arc<QueueSinks>,
         calls: Arc<Calls>,
     ) -> Self {
         let (gateway, folder_problem) = (OnceLock::new(), Mutex::default());
-        Self { log, tables, engine, lakes, destinations, calls, gateway, folder_problem }
+        Self { log, tables, engine, lakes, destinations, queues, calls, gateway, folder_problem }
     }
 
     pub(super) fn set_gateway(&self, gateway: GatewayView) {
@@ -191,6 +194,10 @@ impl SystemViews for Views {
         self.destinations.status().into_iter().map(line).collect()
     }
 
+    fn queues(&self) -> Vec<QueueStatus> {
+        self.queues.status()
+    }
+
     fn timers(&self) -> Vec<TimerStatus> {
         let rules = self.watching().into_iter();
         rules
@@ -257,6 +264,7 @@ impl MetricsSource for Views {
             collect_lake(&name, &lake.health(), into);
         }
         collect_destinations(&self.destinations, into);
+        collect_queues(&self.queues.status(), into);
     }
 }
 

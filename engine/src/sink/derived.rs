@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hedgerow_sql::notify;
 use hedgerow_sql::rule::Target;
 use hedgerow_storage::fault;
 use hedgerow_storage::log::{AppendError, Appender, Batch, Class, Epoch, Log, RecordFields, RecordKind};
@@ -83,6 +84,8 @@ impl DerivedSink {
         let message = batch.rows.messages.get(row).copied().unwrap_or_default();
         let hops = batch.origins.hops.get(message as usize).copied().unwrap_or_default().saturating_add(1);
         let payload = batch.rows.json(row);
+        let from = batch.origins.topic.get(message as usize).map(|topic| &**topic).unwrap_or_default();
+        let payload = notify::text(from, &payload, &["mqtt"]);
         let topic = batch.templates(row).next().flatten().unwrap_or_default();
         let topic = topic.strip_prefix('$').filter(|rest| rest.starts_with('$')).unwrap_or(topic);
         if let Err(reason) = self.check(topic, hops) {

@@ -1,7 +1,8 @@
-//! A sink to the outside: rows into the outbox, with the mark.
+//! A sink whose rows are kept one by one, with the mark: those for the outside in the outbox, those of a message queue in
+//! the queue itself.
 //!
-//! One thread renders rows and writes them to the destination's queue; what drains the queue is behind [`Drain`] and
-//! cannot hold it up. *Taken* follows the queue's sync, *committed* the oldest entry that has not left it.
+//! One thread renders rows and writes them to an [`Intake`]; what drains it is behind [`Drain`] and cannot hold it up.
+//! *Taken* follows the intake's sync, *committed* the oldest row that is not at its destination.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,9 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 use hedgerow_sql::outside::Parameter;
 use hedgerow_storage::log::Epoch;
-use hedgerow_storage::outbox::{Accepted, Queue, QueueLimits};
+use hedgerow_storage::outbox::{Accepted, Entry, Queue, QueueLimits};
+use hedgerow_storage::queue::MessageQueue;
+use hedgerow_storage::table::StoreError;
 
 use super::outbox_row::entry;
 use super::{Delivery, Marks, Outcome, Sink, SinkHealth};
@@ -22,7 +25,110 @@ const QUEUE: usize = 8;
 /// How often a full queue is asked again.
 const ROOM: Duration = Duration::from_millis(20);
 
-/// Who sends what the queue holds.
+/// Keeps rows, together with a mark.
+pub trait Intake: Send + Sync {
+    /// The sink's name.
+    fn name(&self) -> &str;
+    /// How far it has come in the log, as readers of the store see it.
+    fn mark(&self) -> Option<u64>;
+    /// How far it has come durably.
+    fn synced_mark(&self) -> Option<u64>;
+    /// Makes everything durable that was taken before this call.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn sync(&self) -> Result<(), StoreError>;
+    /// Bytes that are kept.
+    fn bytes(&self) -> u64;
+    /// The epoch of the oldest row that is not at its destination.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    fn oldest_epoch(&self) -> Result<Option<u64>, StoreError>;
+    /// Takes rows in one batch with the mark `up_to`, or has no room for them. Those of `refused` are given up for the
+    /// reason that stands with them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn accept(
+        &self,
+        up_to: u64,
+        entries: &[Entry],
+        refused: &[(Entry, String)],
+        now_ms: i64,
+    ) -> Result<Accepted, StoreError>;
+}
+
+/// The outbox of one destination, with its limits.
+pub struct Outgoing {
+    /// The entries.
+    pub queue: Queue,
+    /// How much may wait.
+    pub limits: QueueLimits,
+}
+
+impl Intake for Outgoing {
+    fn name(&self) -> &str {
+        self.queue.name()
+    }
+    fn mark(&self) -> Option<u64> {
+        self.queue.mark()
+    }
+    fn synced_mark(&self) -> Option<u64> {
+        self.queue.synced_mark()
+    }
+    fn sync(&self) -> Result<(), StoreError> {
+        self.queue.sync()
+    }
+    fn bytes(&self) -> u64 {
+        self.queue.bytes()
+    }
+    fn oldest_epoch(&self) -> Result<Option<u64>, StoreError> {
+        self.queue.oldest_epoch()
+    }
+    fn accept(
+        &self,
+        up_to: u64,
+        entries: &[Entry],
+        refused: &[(Entry, String)],
+        now_ms: i64,
+    ) -> Result<Accepted, StoreError> {
+        self.queue.accept(up_to, entries, refused.to_vec(), self.limits, now_ms)
+    }
+}
+
+/// A message queue is the destination itself: nothing is on its way.
+impl Intake for MessageQueue {
+    fn name(&self) -> &str {
+        MessageQueue::name(self)
+    }
+    fn mark(&self) -> Option<u64> {
+        MessageQueue::mark(self)
+    }
+    fn synced_mark(&self) -> Option<u64> {
+        MessageQueue::synced_mark(self)
+    }
+    fn sync(&self) -> Result<(), StoreError> {
+        MessageQueue::sync(self)
+    }
+    fn bytes(&self) -> u64 {
+        MessageQueue::bytes(self)
+    }
+    fn oldest_epoch(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
+    fn accept(
+        &self,
+        up_to: u64,
+        entries: &[Entry],
+        refused: &[(Entry, String)],
+        now_ms: i64,
+    ) -> Result<Accepted, StoreError> {
+        MessageQueue::accept(self, up_to, entries, refused, now_ms)
+    }
+}
+
+/// Who takes out what the intake keeps.
 pub trait Drain: Send + Sync {
     /// There is something new.
     fn wake(&self);
@@ -32,15 +138,15 @@ pub trait Drain: Send + Sync {
     fn stop(&self, wait: Duration);
 }
 
-/// Settings of one sink to the outside.
+/// Settings of one such sink.
 pub struct OutboxConfig {
-    /// Its queue.
-    pub queue: Queue,
-    /// How much may wait.
-    pub limits: QueueLimits,
+    /// Where its rows are kept.
+    pub intake: Arc<dyn Intake>,
     /// What is rendered for every row besides the row itself.
     pub parameters: Vec<Parameter>,
-    /// How often the queue is synced.
+    /// What the sink's protocol is called in notifications that have texts by protocol.
+    pub protocols: &'static [&'static str],
+    /// How often the intake is synced.
     pub sync_interval: Duration,
     /// Log time, milliseconds since 1970.
     pub now_ms: Arc<dyn Fn() -> i64 + Send + Sync>,
@@ -66,14 +172,14 @@ struct State {
 }
 
 impl OutboxSink {
-    /// Starts the thread. What lies at or below the queue's mark is skipped.
+    /// Starts the thread. What lies at or below the intake's mark is skipped.
     ///
     /// # Errors
     /// When the operating system refuses a thread.
     pub fn open(config: OutboxConfig, drain: Arc<dyn Drain>) -> std::io::Result<Self> {
-        let applied = config.queue.mark().unwrap_or_default();
-        let synced = config.queue.synced_mark().unwrap_or_default();
-        let name = format!("hedgerow-outbox-{}", config.queue.name());
+        let applied = config.intake.mark().unwrap_or_default();
+        let synced = config.intake.synced_mark().unwrap_or_default();
+        let name = format!("hedgerow-outbox-{}", config.intake.name());
         let state = Arc::new(State {
             config,
             rows: AtomicU64::new(0),
@@ -86,11 +192,6 @@ impl OutboxSink {
         let (shared, waker) = (Arc::clone(&state), Arc::clone(&drain));
         let thread = std::thread::Builder::new().name(name).spawn(move || shared.run(&queue, &*waker))?;
         Ok(Self { deliveries: Some(deliveries), state, drain, thread: Some(thread) })
-    }
-
-    /// Its queue.
-    pub fn queue(&self) -> &Queue {
-        &self.state.config.queue
     }
 }
 
@@ -119,7 +220,7 @@ impl State {
         let rows = in_order(&delivery.batches, skip);
         let (mut entries, mut refused) = (Vec::with_capacity(rows.len()), Vec::new());
         for (batch, row) in &rows {
-            match entry(batch, *row, &self.config.parameters) {
+            match entry(batch, *row, &self.config.parameters, self.config.protocols) {
                 Ok(entry) => entries.push(entry),
                 Err(refusal) => {
                     batch.rule.stats.fail(1, &refusal.1);
@@ -130,7 +231,7 @@ impl State {
         let up_to = delivery.up_to.0;
         while !rows.is_empty() {
             let now_ms = (self.config.now_ms)();
-            match self.config.queue.accept(up_to, &entries, refused.clone(), self.config.limits, now_ms) {
+            match self.config.intake.accept(up_to, &entries, &refused, now_ms) {
                 Ok(Accepted::Taken { .. }) => {
                     self.rows.fetch_add(entries.len() as u64, Ordering::Relaxed);
                     drain.wake();
@@ -140,7 +241,7 @@ impl State {
                 Ok(Accepted::Full) if self.closing.load(Ordering::Acquire) => return false,
                 Ok(Accepted::Full) => std::thread::park_timeout(ROOM),
                 Err(error) => {
-                    self.fail(format!("rows cannot be written to the outbox: {error}"));
+                    self.fail(format!("rows cannot be written to the store: {error}"));
                     return false;
                 }
             }
@@ -160,17 +261,17 @@ impl State {
         if failed {
             return;
         }
-        match self.config.queue.sync() {
+        match self.config.intake.sync() {
             Ok(()) => {
                 self.taken.fetch_max(applied, Ordering::AcqRel);
             }
-            Err(error) => self.fail(format!("the outbox cannot be synced: {error}")),
+            Err(error) => self.fail(format!("the store cannot be synced: {error}")),
         }
     }
 
     /// Sticky: a write that failed half way is healed by the replay after a restart, not by going on.
     fn fail(&self, reason: String) {
-        tracing::error!(%reason, sink = %self.config.queue.name(), "the sink stops taking rows; restart to replay what is missing");
+        tracing::error!(%reason, sink = %self.config.intake.name(), "the sink stops taking rows; restart to replay what is missing");
         if let Ok(mut error) = self.error.lock() {
             error.get_or_insert(reason);
         }
@@ -194,7 +295,7 @@ impl Sink for OutboxSink {
     fn marks(&self) -> Marks {
         // In this order: an entry that comes in between counts as waiting, never as delivered.
         let applied = self.state.applied.load(Ordering::Acquire);
-        let committed = match self.state.config.queue.oldest_epoch() {
+        let committed = match self.state.config.intake.oldest_epoch() {
             Ok(Some(oldest)) => applied.min(oldest.saturating_sub(1)),
             Ok(None) => applied,
             Err(_) => 0,
@@ -206,7 +307,7 @@ impl Sink for OutboxSink {
         let own = self.state.error.lock().ok().and_then(|error| error.clone());
         SinkHealth {
             rows: self.state.rows.load(Ordering::Relaxed),
-            backlog_bytes: self.state.config.queue.bytes(),
+            backlog_bytes: self.state.config.intake.bytes(),
             error: own.or_else(|| self.drain.problem()),
         }
     }

@@ -1,12 +1,16 @@
 //! A row of a rule as an entry of the outbox: where it comes from, what the templates say, its bytes.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hedgerow_sql::ast::Dialect;
 use hedgerow_sql::eval::{self, Scope};
 use hedgerow_sql::json;
 use hedgerow_sql::message::Message;
-use hedgerow_sql::outside::Parameter;
+use hedgerow_sql::notify;
+use hedgerow_sql::outside::{ENCODING, Parameter};
 use hedgerow_sql::rule::Target;
 use hedgerow_storage::outbox::{Entry, Position};
 
@@ -38,14 +42,26 @@ pub(crate) fn source(batch: &RowBatch, row: usize) -> Entry {
 
 /// The entry of a row; with the reason if a template failed. `parameters` are those of the sink's own options; what the
 /// action says goes before them.
-pub(super) fn entry(batch: &RowBatch, row: usize, parameters: &[Parameter]) -> Result<Entry, Box<(Entry, String)>> {
+pub(super) fn entry(
+    batch: &RowBatch,
+    row: usize,
+    parameters: &[Parameter],
+    protocols: &[&str],
+) -> Result<Entry, Box<(Entry, String)>> {
     let mut entry = source(batch, row);
     let rendered = of_action(batch, row).and_then(|mut all| {
         all.extend(of_sink(&entry, parameters)?);
         Ok(all)
     });
     match rendered {
-        Ok(rendered) => {
+        Ok(mut rendered) => {
+            if let Cow::Owned(text) = notify::text(&entry.topic, &entry.body, protocols) {
+                entry.body = text;
+            }
+            if let Some(at) = rendered.iter().position(|(name, _)| name == ENCODING) {
+                rendered.remove(at);
+                entry.body = STANDARD.encode(&entry.body).into_bytes();
+            }
             entry.parameters = rendered;
             Ok(entry)
         }

@@ -15,11 +15,12 @@ use hedgerow_storage::disk::SystemDisk;
 use hedgerow_storage::lake::{Lake, LakeConfig};
 use hedgerow_storage::log::{Epoch, Log, LogConfig, RecordKind};
 use hedgerow_storage::outbox::{DeadLimits, Outbox, Overflow, Queue, QueueLimits, Waiting};
+use hedgerow_storage::queue::{Handed, Limit, MessageQueue, QueueSettings, Queues};
 use hedgerow_storage::table::{KeyBounds, Store, StoreConfig, TableSpec, Tables, TablesConfig};
 
 use super::derived::DerivedSink;
 use super::lake::LakeSink;
-use super::outbox::{Drain, OutboxConfig, OutboxSink};
+use super::outbox::{Drain, Intake, OutboxConfig, OutboxSink, Outgoing};
 use super::table::TableSink;
 use super::{Delivery, Outcome, Sink};
 use crate::errors::Errors;
@@ -292,16 +293,20 @@ impl OutboxSubject {
     }
 
     fn sink(&self, limits: QueueLimits) -> OutboxSink {
-        let parameter = Parameter::new("url", &parse_template("/x/${id}", Dialect::Native).unwrap(), Escape::Url);
-        let config = OutboxConfig {
-            queue: self.queue(),
-            limits,
-            parameters: vec![parameter],
-            sync_interval: Duration::from_millis(10),
-            now_ms: Arc::new(|| 1_000),
-        };
-        OutboxSink::open(config, Arc::new(NoDrain)).unwrap()
+        sink_of(Outgoing { queue: self.queue(), limits })
     }
+}
+
+fn sink_of(intake: impl Intake + 'static) -> OutboxSink {
+    let parameter = Parameter::new("url", &parse_template("/x/${id}", Dialect::Native).unwrap(), Escape::Url);
+    let config = OutboxConfig {
+        intake: Arc::new(intake),
+        parameters: vec![parameter],
+        protocols: &[],
+        sync_interval: Duration::from_millis(10),
+        now_ms: Arc::new(|| 1_000),
+    };
+    OutboxSink::open(config, Arc::new(NoDrain)).unwrap()
 }
 
 impl Subject for OutboxSubject {
@@ -329,15 +334,61 @@ fn the_outbox_conforms() {
     conforms(&OutboxSubject(tempfile::tempdir().unwrap()));
 }
 
+/// A message queue, from which nobody takes anything.
+struct QueueSubject(tempfile::TempDir);
+
+impl QueueSubject {
+    fn queue(&self) -> MessageQueue {
+        let store = Store::open(self.0.path(), StoreConfig::default()).unwrap();
+        let outbox = Outbox::open(&store, DeadLimits::default()).unwrap();
+        let queue = Queues::open(&outbox).unwrap().queue("jobs");
+        queue.set(Some(QueueSettings {
+            delay_ms: 0,
+            visibility_ms: 1_000,
+            max_receives: None,
+            dead_letter_queue: None,
+            retention_ms: 1_000_000,
+            max_in_flight: 10_000,
+            limits: QueueLimits { max_bytes: 1 << 20, overflow: Overflow::Block },
+        }));
+        queue
+    }
+}
+
+impl Subject for QueueSubject {
+    fn rule(&self) -> &'static str {
+        "into_hook"
+    }
+
+    fn open(&self) -> Box<dyn Sink> {
+        Box::new(sink_of(self.queue()))
+    }
+
+    fn ids(&self) -> Vec<String> {
+        let limit = Limit { messages: 1_000, bytes: 1 << 20 };
+        let handed = self.queue().receive(limit, Some(0), 900_000, &mut || [0; 16]).unwrap();
+        let parameter = |handed: &Handed| handed.entry.parameter("url").unwrap().trim_start_matches("/x/").to_owned();
+        let mut ids: Vec<String> = handed.iter().map(parameter).collect();
+        // What was handed out before is visible later than the rest.
+        ids.sort();
+        ids
+    }
+}
+
+#[test]
+fn a_message_queue_conforms() {
+    conforms(&QueueSubject(tempfile::tempdir().unwrap()));
+}
+
 #[test]
 fn an_entry_that_waits_holds_the_committed_mark_and_not_the_taken_one() {
     let subject = OutboxSubject(tempfile::tempdir().unwrap());
     let rule = active("into_hook");
-    let mut sink = subject.sink(QueueLimits { max_bytes: 1 << 20, overflow: Overflow::Block });
+    let (queue, limits) = (subject.queue(), QueueLimits { max_bytes: 1 << 20, overflow: Overflow::Block });
+    let mut sink = sink_of(Outgoing { queue: queue.clone(), limits });
     accept(&mut sink, &delivery(&rule, 5, 7));
     taken(&mut sink, 7);
     assert_eq!(sink.marks().committed, Epoch(4));
-    let queue = sink.queue().clone();
     let waiting = queue.read(None, 10, 1 << 20).unwrap();
     queue.confirm(&[waiting[0].key.clone(), waiting[2].key.clone()]).unwrap();
     assert_eq!(sink.marks().committed, Epoch(5), "6 still waits");

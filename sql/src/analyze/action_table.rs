@@ -185,7 +185,7 @@ pub(super) fn instead(action: &str) -> &'static str {
         "iotAnalytics" | "timestream" | "elasticsearch" | "openSearch" | "opensearch" => {
             "a `firehose` action keeps its rows in a lake, as Parquet on S3 or a folder, for SQL"
         }
-        "kinesis" | "kafka" | "sqs" | "sns" | "iotEvents" | "stepFunctions" | "stepfunctions" | "salesforce" => {
+        "kinesis" | "kafka" | "iotEvents" | "stepFunctions" | "stepfunctions" | "salesforce" => {
             "an `http` action sends its rows to a URL, a `republish` action to any MQTT client"
         }
         "cloudwatchMetric" | "cloudwatchLogs" | "cloudwatchAlarm" | "cloudwatchalarm" => {

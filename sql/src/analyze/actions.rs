@@ -12,7 +12,7 @@ use crate::topic::TopicFilter;
 use super::action_table;
 
 /// Actions that are carried out.
-const SUPPORTED: &[&str] = &["dynamoDB", "dynamoDBv2", "firehose", "http", "lambda", "republish", "s3"];
+const SUPPORTED: &[&str] = &["dynamoDB", "dynamoDBv2", "firehose", "http", "lambda", "republish", "s3", "sns", "sqs"];
 
 /// Collects what is wrong with a document.
 pub(super) struct Reader {
@@ -105,6 +105,8 @@ pub(super) fn action(
         "http" => parameters.http(),
         "lambda" => parameters.lambda(),
         "s3" => parameters.s3(),
+        "sns" => parameters.sns(),
+        "sqs" => parameters.sqs(),
         _ => parameters.republish(),
     }?;
     let span = Span { start: first.name_span.start, end: first.value.span.end };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::ast::{ExprKind, Item, Items, Span};
 use crate::diagnostic::Diagnostic;
+use crate::notify;
 use crate::program::Call;
 use crate::rule::{Action, ColumnType, ItemTarget, KeyTemplate, OutsideTarget, Rule, Statement, TableDef, Target};
 use crate::suggest;
@@ -69,6 +70,11 @@ impl CatalogView for Objects {
 /// Checks the destinations of a rule against a catalog.
 pub fn check(rule: &Rule, catalog: &dyn CatalogView) -> Vec<Diagnostic> {
     let mut out = Vec::new();
+    if let Some((filter, span)) = &rule.select.from
+        && let Some(name) = notify::name(filter)
+    {
+        check_topic(&name, *span, catalog, &mut out);
+    }
     for action in &rule.actions {
         check_action(action, Some(rule), catalog, &mut out);
     }
@@ -80,6 +86,24 @@ pub fn check(rule: &Rule, catalog: &dyn CatalogView) -> Vec<Diagnostic> {
         check_action(action, None, catalog, &mut out);
     }
     out
+}
+
+/// `FROM name`: there is a topic of that name.
+fn check_topic(name: &str, span: Span, catalog: &dyn CatalogView, out: &mut Vec<Diagnostic>) {
+    let is_topic = |name: &str| catalog.connector(name).is_some_and(|found| *found == *notify::CONNECTOR);
+    if is_topic(name) {
+        return;
+    }
+    let names = catalog.names();
+    let help = suggest::did_you_mean(name, names.iter().map(String::as_str).filter(|name| is_topic(name)));
+    let help = help.unwrap_or_else(|| {
+        format!("for messages of an MQTT topic write it in quotes: FROM '{name}'; a named topic is made by CREATE SINK {name} WITH (connector = 'notify')")
+    });
+    let message = match catalog.table(name).is_some() || catalog.connector(name).is_some() {
+        true => format!("a rule cannot read from {name}: it reads messages, or notifications of a topic"),
+        false => format!("there is no topic {name} to read from"),
+    };
+    out.push(Diagnostic::error("from", span, message).help(help));
 }
 
 fn check_action(action: &Action, rule: Option<&Rule>, catalog: &dyn CatalogView, out: &mut Vec<Diagnostic>) {

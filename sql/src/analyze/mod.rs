@@ -11,6 +11,7 @@ mod catalog;
 mod document;
 mod doubts;
 mod file;
+mod messages;
 mod outside;
 mod parameters;
 mod reads;

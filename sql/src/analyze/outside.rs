@@ -194,7 +194,7 @@ impl Parameters<'_> {
 }
 
 /// An action that sends through the sink `sink`. With options the sink is made if there is none.
-fn outside(
+pub(super) fn outside(
     sink: Arc<str>,
     connector: &'static str,
     options: Option<Vec<(Arc<str>, OptionValue)>>,

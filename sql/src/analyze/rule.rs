@@ -156,18 +156,19 @@ fn check_names(select: &Select, out: &mut Vec<Diagnostic>) {
 
 /// Filters that are valid but match nothing, or less than was meant.
 fn check_filter(filter: &str, span: Span, out: &mut Vec<Diagnostic>) {
-    let (message, help) = if filter.starts_with('$') && !filter.starts_with("$aws/") {
-        ("this filter matches nothing: clients cannot publish to topics that begin with `$`", None)
-    } else if filter.split('/').any(|level| level.trim() != level) {
-        ("a level of this filter begins or ends with a blank, and matches only topics that do so as well", None)
-    } else if filter.len() > 1 && filter.ends_with('/') {
-        let all = format!("for all topics below write '{filter}#'");
-        ("this filter matches only topics that end with `/`", Some(all))
-    } else if filter.contains("${") {
-        ("a topic filter has no `${…}`", Some("use `+` for one level".to_owned()))
-    } else {
-        return;
-    };
+    let (message, help) =
+        if filter.starts_with('$') && !filter.starts_with("$aws/") && crate::notify::name(filter).is_none() {
+            ("this filter matches nothing: clients cannot publish to topics that begin with `$`", None)
+        } else if filter.split('/').any(|level| level.trim() != level) {
+            ("a level of this filter begins or ends with a blank, and matches only topics that do so as well", None)
+        } else if filter.len() > 1 && filter.ends_with('/') {
+            let all = format!("for all topics below write '{filter}#'");
+            ("this filter matches only topics that end with `/`", Some(all))
+        } else if filter.contains("${") {
+            ("a topic filter has no `${…}`", Some("use `+` for one level".to_owned()))
+        } else {
+            return;
+        };
     out.push(Diagnostic::warning("topic-filter", span, message).maybe_help(help));
 }
 

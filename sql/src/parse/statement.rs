@@ -367,10 +367,15 @@ impl Parser<'_> {
             *presence = true;
             return Ok((Arc::from(PRESENCE_FILTER), span));
         }
+        let is_name = text.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        if native && is_name {
+            self.jump(span.end);
+            return Ok((crate::notify::filter(text).into(), span));
+        }
         if native && !looks_like_filter {
-            let message = format!("reading from `{text}` (a source, view or stream) is not available in this version");
+            let message = format!("`{text}` is neither a topic filter nor the name of a topic");
             let help = format!("for messages of that topic write it in quotes: FROM '{text}'");
-            self.report(Diagnostic::error("not-available", span, message).help(help));
+            self.report(Diagnostic::error("from", span, message).help(help));
             self.jump(span.end);
             return Err(Failed);
         }

@@ -90,7 +90,7 @@ struct Inner {
 
 /// Letters and bytes of a batch that is not committed yet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Buried {
+pub(crate) struct Buried {
     letters: u64,
     bytes: u64,
 }
@@ -219,7 +219,7 @@ impl DeadLetters {
         }
     }
 
-    pub(super) fn add_in(&self, batch: &mut Batch, letters: Vec<DeadLetter>) -> Buried {
+    pub(crate) fn add_in(&self, batch: &mut Batch, letters: Vec<DeadLetter>) -> Buried {
         let mut buried = Buried { letters: 0, bytes: 0 };
         for mut letter in letters {
             letter.number = LetterId(self.0.next.fetch_add(1, Ordering::AcqRel));
@@ -233,13 +233,13 @@ impl DeadLetters {
         buried
     }
 
-    pub(super) fn added(&self, buried: Buried) {
+    pub(crate) fn added(&self, buried: Buried) {
         self.0.count.fetch_add(buried.letters, Ordering::AcqRel);
         self.0.bytes.fetch_add(buried.bytes, Ordering::AcqRel);
         self.0.added.fetch_add(buried.letters, Ordering::Relaxed);
     }
 
-    pub(super) fn remove_in(&self, batch: &mut Batch, number: LetterId) -> Result<bool, StoreError> {
+    pub(crate) fn remove_in(&self, batch: &mut Batch, number: LetterId) -> Result<bool, StoreError> {
         let key = number.0.to_be_bytes();
         let found = self.0.store.get(&self.0.letters, key)?.is_some();
         if found {
@@ -248,7 +248,7 @@ impl DeadLetters {
         Ok(found)
     }
 
-    pub(super) fn removed(&self, letter: &DeadLetter) {
+    pub(crate) fn removed(&self, letter: &DeadLetter) {
         self.uncount(1, encode(letter).len() as u64);
     }
 

@@ -88,7 +88,7 @@ struct Head {
 }
 
 /// What all keys of a destination begin with.
-pub(super) fn prefix(destination: &str) -> Vec<u8> {
+pub(crate) fn prefix(destination: &str) -> Vec<u8> {
     let length = u16::try_from(destination.len()).unwrap_or(u16::MAX);
     let mut key = length.to_be_bytes().to_vec();
     key.extend(destination.as_bytes().iter().take(usize::from(length)));
@@ -96,20 +96,20 @@ pub(super) fn prefix(destination: &str) -> Vec<u8> {
 }
 
 /// The destination that a key belongs to, and what follows its name.
-pub(super) fn destination(key: &[u8]) -> Option<(&str, &[u8])> {
+pub(crate) fn destination(key: &[u8]) -> Option<(&str, &[u8])> {
     let (length, rest) = key.split_first_chunk()?;
     let (name, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)))?;
     Some((std::str::from_utf8(name).ok()?, rest))
 }
 
 impl Position {
-    pub(super) fn encode(self, key: &mut Vec<u8>) {
+    pub(crate) fn encode(self, key: &mut Vec<u8>) {
         key.extend(self.epoch.to_be_bytes());
         key.push(u8::from(self.record));
         key.extend(self.offset.to_be_bytes());
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (epoch, rest) = bytes.split_first_chunk()?;
         let (record, rest) = rest.split_first()?;
         let (offset, _) = rest.split_first_chunk()?;
@@ -132,7 +132,7 @@ impl EntryKey {
 }
 
 impl Entry {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let head = Head {
             id: self.id.clone(),
             position: self.position,
@@ -156,7 +156,7 @@ impl Entry {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, StoreError> {
         Self::read(bytes).ok_or_else(|| StoreError::Unreadable { what: "an entry of the outbox".into() })
     }
 
@@ -188,7 +188,7 @@ impl Entry {
 }
 
 impl Attempts {
-    pub(super) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> Vec<u8> {
         let mut bytes = vec![FORMAT];
         bytes.extend(serde_json::to_vec(self).unwrap_or_default());
         bytes

@@ -25,12 +25,12 @@ struct Inner {
 }
 
 /// What all queues write to.
-struct Shared {
-    store: Store,
+pub(super) struct Shared {
+    pub(super) store: Store,
     entries: Keyspace,
     attempts: Keyspace,
-    dead: DeadLetters,
-    failures: Failures,
+    pub(super) dead: DeadLetters,
+    pub(super) failures: Failures,
     confirmations: Confirmations,
 }
 
@@ -44,7 +44,7 @@ pub enum Overflow {
 }
 
 /// How much may wait for a destination.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
     /// Bytes of all entries together.
     pub max_bytes: u64,
@@ -159,35 +159,9 @@ impl Outbox {
         &self.0.shared.confirmations
     }
 
-    /// A sink whose rows are not in this store's batches refused a row: it goes to the error action if there is one, and
-    /// to the dead letters otherwise, once, however often it is replayed.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub fn refuse(&self, entry: &Entry, sink: &str, reason: &str, now_ms: i64) -> Result<(), StoreError> {
-        let shared = &self.0.shared;
-        if entry.original.is_some() {
-            return shared.failures.commit(Batch::new(), &[Note { entry, resource: sink, reason }], now_ms);
-        }
-        let letter = DeadLetter {
-            number: super::LetterId(0),
-            sink: sink.to_owned(),
-            reason: reason.to_owned(),
-            attempts: 0,
-            status: None,
-            died_ms: now_ms,
-            entry: entry.clone(),
-        };
-        let mut buried = None;
-        let is_new = shared.failures.once(entry, reason, || {
-            let mut batch = Batch::new();
-            buried = Some(shared.dead.add_in(&mut batch, vec![letter]));
-            batch
-        })?;
-        if let Some(buried) = buried.filter(|_| is_new) {
-            shared.dead.added(buried);
-        }
-        Ok(())
+    /// What all queues write to.
+    pub(super) fn shared(&self) -> &Shared {
+        &self.0.shared
     }
 
     /// The store beneath.
@@ -297,12 +271,6 @@ impl Queue {
             bytes += size;
         }
         let dead = refused.len() as u64;
-        let (to_action, to_letters): (Vec<_>, Vec<_>) =
-            refused.into_iter().partition(|(entry, _)| entry.original.is_some());
-        let letter = |(entry, reason): (&Entry, String)| self.letter(entry, reason, 0, None, now_ms);
-        let buried = inner.dead.add_in(&mut batch, to_letters.into_iter().map(letter).collect());
-        let notes: Vec<Note<'_>> =
-            to_action.iter().map(|(entry, reason)| Note { entry, resource: &self.0.name, reason }).collect();
         if fault::bug("outbox_without_mark") {
             inner.store.commit(batch)?;
             batch = Batch::new();
@@ -311,11 +279,10 @@ impl Queue {
         batch.mark(&self.0.mark, up_to);
         // Counted first: the sender may have confirmed a row before this call goes on.
         self.count(queued, bytes);
-        if let Err(error) = inner.failures.commit(batch, &notes, now_ms) {
+        if let Err(error) = inner.commit(batch, &refused, &self.0.name, now_ms) {
             self.uncount(queued, bytes);
             return Err(error);
         }
-        inner.dead.added(buried);
         self.0.given_up.fetch_add(dead, Ordering::Relaxed);
         fault::point("outbox.after_accept");
         Ok(Accepted::Taken { queued, dead })

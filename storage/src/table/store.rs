@@ -82,6 +82,8 @@ struct Inner {
     marks: RwLock<Marks>,
     /// Something was committed since the last sync began.
     unsynced: AtomicBool,
+    /// Held while syncing: who comes meanwhile waits until what it wrote is durable.
+    syncing: Mutex<()>,
     failed: OnceLock<String>,
     repair: Option<Repair>,
     counts: Counts,
@@ -120,6 +122,7 @@ impl Store {
             writer: Mutex::default(),
             marks: RwLock::new(marks),
             unsynced: AtomicBool::new(false),
+            syncing: Mutex::default(),
             failed: OnceLock::new(),
             repair,
             counts: Counts::default(),
@@ -262,6 +265,7 @@ impl Store {
 
     /// Makes everything committed before this call durable. Does nothing when nothing was.
     pub fn sync(&self) -> Result<(), StoreError> {
+        let _syncing = self.0.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         self.check()?;
         if !self.0.unsynced.swap(false, Ordering::AcqRel) {
             return Ok(());
