@@ -3,7 +3,8 @@
 //! `input → evaluate ─┬─ rows ──────────────┬→ deliver → probe`
 //! `                  ├─ keyed → window ────┤      ┊`
 //! `                  ├─ watched → absence ─┘      ┊`
-//! `                  └─ called → call ─────→ deliver what was called for`
+//! `                  │              └─ asked ┐    ┊`
+//! `                  └─ called ──────────────┴→ call → deliver what was called for`
 //!
 //! Both deliver operators are one [`Deliver`]: two frontiers of one thing. The probe is at the first, so that nobody but
 //! the sinks concerned waits for what rules ask other systems.
@@ -23,6 +24,7 @@ use timely::dataflow::channels::pact::{ExchangeCore, Pipeline};
 use timely::dataflow::operators::vec::Input;
 use timely::dataflow::operators::{Concatenate, Operator, Probe};
 use timely::dataflow::{ProbeHandle, Scope, Stream};
+use timely::progress::frontier::MutableAntichain;
 use timely::scheduling::Activator;
 use timely::worker::Worker;
 
@@ -205,8 +207,8 @@ fn build<'scope, R: Resolve + 'static>(
     let [of_windows, of_absence] = checkpoints;
     let Evaluated { rows, keyed, watched, asked } = evaluated(scope, steps, operators.evaluate, shared);
     let closed = windowed(scope, keyed, operators.windows, shared, of_windows);
-    let noticed = absent(scope, watched, operators.absence, shared, of_absence);
-    let answered = called(scope, asked, shared);
+    let (noticed, asked_late) = absent(scope, watched, operators.absence, shared, of_absence);
+    let answered = called(scope, scope.concatenate([asked, asked_late]), shared);
     delivered(scope, scope.concatenate([rows, closed, noticed]), answered, shared)
 }
 
@@ -336,61 +338,72 @@ fn windowed<'scope>(
     })
 }
 
+/// The rows of timers that went off, and the messages whose rows look up tables.
 fn absent<'scope>(
     scope: Scope<'scope, u64>,
     watched: WatchedItems<'scope>,
     mut state: AbsenceState,
     shared: &Arc<Shared>,
     checkpoints: &Checkpoints,
-) -> Batches<'scope> {
+) -> (Batches<'scope>, Asked<'scope>) {
+    use timely::dataflow::operators::generic::OutputBuilder;
+    use timely::dataflow::operators::generic::builder_rc::OperatorBuilder;
     let worker = scope.worker().index();
     let shared = Arc::clone(shared);
     let checkpoints = Rc::clone(checkpoints);
     // Timers of the checkpoint may be due already: their deadline passed while nothing ran.
     shared.deadlines.set(worker, Timed::Absence, state.next_deadline());
     let route = ExchangeCore::<CapacityContainerBuilder<Local<Watched>>, _>::new(|item: &Watched| item.route());
-    watched.unary_frontier::<CapacityContainerBuilder<Local<RowBatch>>, _, _, _>(
-        route,
-        "absence",
-        move |capability, info| {
-            let activator = scope.activator_for(info.address);
-            let mut capability = Some(capability);
-            let mut stash: Stash<Watched> = BTreeMap::new();
-            let mut done = shared.start.0;
-            move |(input, frontier), output| {
-                input.for_each(|time, data| {
-                    if let Some(least) = time.least() {
-                        stash.entry(*least).or_default().append(&mut data.0);
-                    }
-                });
-                let next = frontier.frontier().first().copied();
-                let up_to = next.unwrap_or(done + 1).saturating_sub(1);
-                let Some(held) = capability.as_mut() else { return };
-                if up_to > done {
-                    let mut batches = Vec::new();
-                    for end in checkpoint_ends(&checkpoints, up_to) {
-                        state.advance(take_up_to(&mut stash, end), end, &mut batches);
-                        state.begin_checkpoint(end);
-                    }
-                    state.advance(take_up_to(&mut stash, up_to), up_to, &mut batches);
-                    output.session(held).give_iterator(batches.into_iter());
-                    done = up_to;
-                    shared.deadlines.set(worker, Timed::Absence, state.next_deadline());
+    let mut builder = OperatorBuilder::new("absence".to_owned(), scope);
+    let activator = scope.activator_for(builder.operator_info().address);
+    let mut input = builder.new_input(watched, route);
+    let (rows_output, rows) = builder.new_output();
+    let (asked_output, asked) = builder.new_output();
+    let mut rows_output = OutputBuilder::<u64, CapacityContainerBuilder<Local<RowBatch>>>::from(rows_output);
+    let mut asked_output = OutputBuilder::<u64, CapacityContainerBuilder<Local<Called>>>::from(asked_output);
+    builder.build(move |capabilities| {
+        let mut capabilities = <[_; 2]>::try_from(capabilities).ok();
+        let mut stash: Stash<Watched> = BTreeMap::new();
+        let mut done = shared.start.0;
+        move |frontiers: &[MutableAntichain<u64>]| {
+            input.for_each(|time, data| {
+                if let Some(least) = time.least() {
+                    stash.entry(*least).or_default().append(&mut data.0);
                 }
-                if let Some((epoch, bytes)) = state.saved() {
-                    let name = format!("timers/{worker}");
-                    let _ = shared.parts.send(Part { epoch: Epoch(epoch), name, bytes });
-                } else if state.is_saving() {
-                    activator.activate();
+            });
+            let next = frontiers.first().and_then(|frontier| frontier.frontier().first().copied());
+            let up_to = next.unwrap_or(done + 1).saturating_sub(1);
+            let Some([for_rows, for_asked]) = capabilities.as_mut() else { return };
+            if up_to > done {
+                let mut batches = Vec::new();
+                for end in checkpoint_ends(&checkpoints, up_to) {
+                    state.advance(take_up_to(&mut stash, end), end, &mut batches);
+                    state.begin_checkpoint(end);
                 }
-                match next {
-                    Some(next) if next > *held.time() => held.downgrade(&next),
-                    Some(_) => {}
-                    None => capability = None,
-                }
+                state.advance(take_up_to(&mut stash, up_to), up_to, &mut batches);
+                rows_output.activate().session(&*for_rows).give_iterator(batches.into_iter());
+                let asks = state.take_asks().into_iter().map(Called::Ask);
+                asked_output.activate().session(&*for_asked).give_iterator(asks);
+                done = up_to;
+                shared.deadlines.set(worker, Timed::Absence, state.next_deadline());
             }
-        },
-    )
+            if let Some((epoch, bytes)) = state.saved() {
+                let name = format!("timers/{worker}");
+                let _ = shared.parts.send(Part { epoch: Epoch(epoch), name, bytes });
+            } else if state.is_saving() {
+                activator.activate();
+            }
+            match next {
+                Some(next) => {
+                    for held in [for_rows, for_asked].into_iter().filter(|held| next > *held.time()) {
+                        held.downgrade(&next);
+                    }
+                }
+                None => capabilities = None,
+            }
+        }
+    });
+    (rows, asked)
 }
 
 /// Removes and returns the checkpoint steps that end at or before `up_to`.

@@ -18,6 +18,9 @@ use crate::rows::{ActiveRule, Destination, Origins, RowBatch};
 /// # Errors
 /// When the messages are not in the order of their times.
 pub fn rehearse(rule: &Arc<Rule>, events: &[&Event]) -> Result<Vec<Outcome>, String> {
+    if rule.select.absence.is_some() && rule.asks() {
+        return Err("this rule looks up a table when its time is up, and a rule test has no tables".to_owned());
+    }
     let destinations = rule.actions.iter().map(|_| Destination::Derived).collect();
     let active = Arc::new(ActiveRule::new(Arc::clone(rule), destinations, Arc::new(RuleStats::default())));
     let mut stage = Stage::new(&active);
@@ -118,7 +121,7 @@ impl<'r> Stage<'r> {
         };
         let mut refused = None;
         let refuse = |_, reason: &str| refused = Some(reason.to_owned());
-        let signals = signals(self.active, faces, &origins, 1, refuse);
+        let signals = signals(self.active, faces, &origins, 1, &|_| None, refuse);
         let before = self.errors.total();
         self.absence.advance(signals.into_iter().map(Watched::Signals).collect(), now, out);
         let newest = || self.errors.samples().pop().map(|sample| sample.reason);

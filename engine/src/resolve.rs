@@ -74,7 +74,10 @@ impl Resolve for Resolver {
         let error_rules = catalog.active_rules().filter_map(|rule| error_rule(rule)).map(Arc::new);
         let all = catalog.active_rules().map(Arc::clone).chain(error_rules);
         let all: Vec<Arc<Rule>> = all.map(|rule| publishing(catalog, &rule)).collect();
-        let rules: Vec<_> = all.iter().map(|rule| Arc::new(self.active(catalog, rule))).collect();
+        let mut rules: Vec<ActiveRule> = all.iter().map(|rule| self.active(catalog, rule)).collect();
+        let apart = rules.iter().any(|active| active.waits_for_called);
+        rules.iter_mut().for_each(|active| active.epochs_apart = apart);
+        let rules: Vec<_> = rules.into_iter().map(Arc::new).collect();
         for active in rules.iter().filter(|active| active.calling.is_some()) {
             for table in active.rule.lookups() {
                 self.inner.tables.keep_history(&table);

@@ -27,6 +27,8 @@ pub struct ActiveRule {
     pub lanes: Vec<Lane>,
     /// It looks up a table to which rows come on the called lane.
     pub waits_for_called: bool,
+    /// A rule in force does so: epochs are evaluated one by one, and what is asked has the time of its epoch.
+    pub epochs_apart: bool,
 }
 
 impl ActiveRule {
@@ -35,7 +37,7 @@ impl ActiveRule {
         let calling = Calling::new(&rule);
         let lane = if calling.is_some() { Lane::Called } else { Lane::Straight };
         let lanes = vec![lane; destinations.len()];
-        Self { rule, destinations, stats, calling, lanes, waits_for_called: false }
+        Self { rule, destinations, stats, calling, lanes, waits_for_called: false, epochs_apart: false }
     }
 }
 

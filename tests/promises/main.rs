@@ -16,6 +16,7 @@ mod delivered;
 mod errors;
 mod exactly_once;
 mod full_disk;
+mod late;
 mod mqtt;
 mod publisher;
 mod queues;

@@ -45,23 +45,25 @@ pub struct Ask {
     pub rule: Arc<ActiveRule>,
     /// The message.
     pub message: KeptMessage,
-    /// The call.
-    pub request: Request,
+    /// What is asked first; none if the message was not evaluated yet.
+    pub request: Option<Request>,
 }
 
 /// A message that outlives its step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptMessage {
-    epoch: u64,
-    offset: u64,
-    time_ms: i64,
-    hops: u8,
-    topic: Arc<str>,
-    client_id: Arc<str>,
-    principal: Box<str>,
-    address: Box<str>,
-    properties: Box<[u8]>,
-    payload: Box<[u8]>,
+    pub(super) epoch: u64,
+    pub(super) offset: u64,
+    pub(super) time_ms: i64,
+    pub(super) hops: u8,
+    pub(super) topic: Arc<str>,
+    pub(super) client_id: Arc<str>,
+    pub(super) principal: Box<str>,
+    pub(super) address: Box<str>,
+    pub(super) properties: Box<[u8]>,
+    pub(super) payload: Box<[u8]>,
+    /// Of a timer that went off: its deadline. The row stands there, and sees the tables as they were before.
+    pub(super) deadline: Option<u64>,
 }
 
 impl KeptMessage {
@@ -78,6 +80,7 @@ impl KeptMessage {
             address: record.address.into(),
             properties: record.properties.into(),
             payload: record.payload.into(),
+            deadline: None,
         }
     }
 
@@ -94,6 +97,11 @@ impl KeptMessage {
         }
     }
 
+    /// The epoch of its row.
+    fn at(&self) -> u64 {
+        self.deadline.unwrap_or(self.epoch)
+    }
+
     fn bytes(&self) -> usize {
         self.payload.len() + self.properties.len() + self.topic.len() + MESSAGE_BYTES
     }
@@ -108,7 +116,7 @@ struct Waiting {
     rule: Arc<ActiveRule>,
     message: KeptMessage,
     answers: Answers,
-    request: Request,
+    request: Option<Request>,
 }
 
 /// The operator's state on one worker.
@@ -176,14 +184,20 @@ impl Calls {
 
     /// Takes a message of the step at `time`. What a replay brings again is not asked again if its sinks have it.
     pub fn take(&mut self, time: u64, ask: Ask, out: &mut Vec<(u64, RowBatch)>) {
-        let epoch = Epoch(ask.message.epoch);
+        let epoch = Epoch(ask.message.at());
         if epoch <= self.replayed && self.registry.has_taken(&ask.rule, epoch) {
             return;
         }
         self.in_flight.add(ask.message.bytes());
         let Ask { rule, message, request } = ask;
+        // A deadline comes with the time of the operator that emits it, which may be long before. Where rows of this lane are
+        // looked up, that would wait for itself; there the lane may stop between any two epochs.
+        let time = if rule.epochs_apart { time.max(message.at()) } else { time };
+        let is_new = request.is_none();
         let waiting = Waiting { time, rule, message, answers: Answers::default(), request };
-        if let Some(ready) = self.ask(waiting) {
+        if is_new {
+            self.evaluate(vec![waiting], out);
+        } else if let Some(ready) = self.ask(waiting) {
             self.evaluate(vec![ready], out);
         }
     }
@@ -213,7 +227,8 @@ impl Calls {
             }
             self.lookups_at.pop_first();
             let Some(waiting) = self.waiting.get(&id) else { continue };
-            let answer = self.lookups.get(&waiting.request.args, epoch);
+            let args = waiting.request.as_ref().map(|request| request.args.as_slice()).unwrap_or_default();
+            let answer = self.lookups.get(args, epoch);
             self.metrics.lookups.add(1);
             ready.extend(self.answered(id, answer));
         }
@@ -229,7 +244,9 @@ impl Calls {
         self.times.remove(&(waiting.time, id));
         self.metrics.calls_waiting.sub(1);
         self.metrics.calls_failed.add(u64::from(answer.is_err()));
-        waiting.answers.add(waiting.request.clone(), answer);
+        if let Some(request) = waiting.request.take() {
+            waiting.answers.add(request, answer);
+        }
         Some(waiting)
     }
 
@@ -237,22 +254,23 @@ impl Calls {
     fn ask(&mut self, mut waiting: Waiting) -> Option<Waiting> {
         let id = self.next;
         self.next += 1;
-        let is_lookup = &*waiting.request.function == "get_dynamodb";
+        let Some(request) = waiting.request.clone() else { return Some(waiting) };
+        let is_lookup = &*request.function == "get_dynamodb";
         if !is_lookup && self.asked >= UNDER_WAY {
             self.metrics.calls_failed.add(1);
             let reason = format!("{UNDER_WAY} calls are under way already");
-            waiting.answers.add(waiting.request.clone(), Err(reason));
+            waiting.answers.add(request, Err(reason));
             return Some(waiting);
         }
         self.times.insert((waiting.time, id));
         self.metrics.calls_waiting.add(1);
         if is_lookup {
-            self.lookups_at.insert((waiting.message.epoch, id));
+            self.lookups_at.insert((waiting.message.at(), id));
         } else {
             self.asked += 1;
             self.metrics.calls.add(1);
             let reply = Reply::new(id, self.answers.0.clone(), Arc::clone(&self.wake));
-            self.caller.ask(&waiting.rule.rule.name, &waiting.request, reply);
+            self.caller.ask(&waiting.rule.rule.name, &request, reply);
         }
         self.waiting.insert(id, waiting);
         None
@@ -292,7 +310,7 @@ impl Calls {
         for (place, mut waiting) in (0..).zip(group) {
             match requests.remove(&place) {
                 Some(request) => {
-                    waiting.request = request;
+                    waiting.request = Some(request);
                     decided.extend(self.ask(waiting));
                 }
                 None => self.in_flight.done(waiting.message.bytes()),
@@ -328,7 +346,7 @@ impl Calls {
 fn order(waiting: &Waiting) -> (u64, &str, usize, u64, u64) {
     let rule = &waiting.rule.rule.name;
     let version = Arc::as_ptr(&waiting.rule).addr();
-    (waiting.time, rule, version, waiting.message.epoch, waiting.message.offset)
+    (waiting.time, rule, version, waiting.message.at(), waiting.message.offset)
 }
 
 fn groups(sorted: Vec<Waiting>) -> Vec<Vec<Waiting>> {
@@ -348,9 +366,10 @@ fn groups(sorted: Vec<Waiting>) -> Vec<Vec<Waiting>> {
 fn origins<'a>(messages: impl Iterator<Item = &'a KeptMessage>) -> Origins {
     let mut origins = Origins::default();
     for message in messages {
-        origins.epoch.push(message.epoch);
+        origins.timer |= message.deadline.is_some();
+        origins.epoch.push(message.at());
         origins.offset.push(message.offset);
-        origins.time_ms.push(message.time_ms);
+        origins.time_ms.push(message.deadline.map_or(message.time_ms, |deadline| (deadline / 1_000).cast_signed()));
         origins.topic.push(Arc::clone(&message.topic));
         origins.client_id.push(Arc::clone(&message.client_id));
         origins.hops.push(message.hops);
@@ -360,7 +379,7 @@ fn origins<'a>(messages: impl Iterator<Item = &'a KeptMessage>) -> Origins {
 
 fn sample(message: &KeptMessage, rule: &str, reason: &str) -> ErrorSample {
     ErrorSample {
-        epoch: message.epoch,
+        epoch: message.at(),
         offset: message.offset,
         time_ms: message.time_ms,
         rule: rule.to_owned(),

@@ -92,7 +92,8 @@ impl Setting {
         let message = KeptMessage::new(n, &record);
         let calling = self.rule.calling.as_ref().unwrap();
         let request = calling.evaluate(&[message.message()], &[]).requests.remove(0).1;
-        self.calls.take(time, Ask { rule: Arc::clone(&self.rule), message, request }, &mut Vec::new());
+        let ask = Ask { rule: Arc::clone(&self.rule), message, request: Some(request) };
+        self.calls.take(time, ask, &mut Vec::new());
     }
 
     /// Time and text of the rows that are there now.
@@ -167,4 +168,43 @@ fn a_lookup_waits_until_the_tables_have_come_to_its_epoch() {
     assert_eq!(setting.woken.load(Ordering::SeqCst), 1);
     assert_eq!(setting.rows(), [(10, r#"{"r":1}"#.to_owned())]);
     assert_eq!(setting.calls.oldest(), None);
+}
+
+#[test]
+fn a_row_of_a_deadline_stands_there_and_sees_the_tables_as_of_it() {
+    let mut setting = setting("n, get_dynamodb('place', 'id', topic(2), 'role').v AS r, timestamp() AS t");
+    let spec =
+        TableSpec { name: "place".into(), hash: "id".into(), range: None, ttl_ms: None, definition: String::new() };
+    setting.tables.create(&spec, 1).unwrap();
+    setting.tables.keep_history("place");
+    let record = Record {
+        offset: Offset(7),
+        fields: RecordFields { topic: "a/x", payload: b"{\"n\":1}", time_ms: 5, ..RecordFields::default() },
+    };
+    let message = KeptMessage { deadline: Some(5_000), ..KeptMessage::new(10, &record) };
+    let ask = Ask { rule: Arc::clone(&setting.rule), message, request: None };
+    // The operator of timers emits it with the time of the step before.
+    let mut out = Vec::new();
+    setting.calls.take(20, ask, &mut out);
+    assert!(out.is_empty());
+    assert_eq!(setting.calls.oldest(), Some(20));
+    let write = |text: &'static str, epoch| Write {
+        table: "place",
+        hash: Key::text("x"),
+        range: None,
+        value: Some(text.as_bytes()),
+        time_ms: 0,
+        epoch,
+    };
+    setting.tables.apply("s", 6_000, [write(r#"{"v":1}"#, 4_999), write(r#"{"v":2}"#, 5_000)]).unwrap();
+    setting.applied.advance(Lane::Straight, 4_998);
+    setting.calls.advance(&mut out);
+    assert!(out.is_empty(), "what comes at 4999 may still change the row");
+    setting.applied.advance(Lane::Straight, 6_000);
+    setting.calls.advance(&mut out);
+    let [(20, batch)] = out.as_slice() else { panic!("{} batches", out.len()) };
+    assert_eq!(&*batch.rows.json(0), br#"{"n":1,"r":1,"t":5}"#);
+    assert!(batch.origins.timer && batch.origins.position(0) == (5_000, 7) && batch.origins.time_ms(0) == 5);
+    assert_eq!(batch.row_id(0), "5000-7-r-0");
+    assert_eq!((setting.calls.oldest(), setting.in_flight.bytes()), (None, 0));
 }

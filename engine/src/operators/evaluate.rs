@@ -95,7 +95,9 @@ struct Class {
 impl Class {
     fn new(rules: Vec<usize>, all: &[Arc<ActiveRule>]) -> Self {
         let active: Vec<&Arc<ActiveRule>> = rules.iter().filter_map(|rule| all.get(*rule)).collect();
-        let asks = |place: &usize| active.get(*place).is_some_and(|active| active.calling.is_some());
+        // Rules with AFTER that look up tables do so at the deadline.
+        let now = |active: &&Arc<ActiveRule>| active.calling.is_some() && active.rule.select.absence.is_none();
+        let asks = |place: &usize| active.get(*place).is_some_and(now);
         let (asking, inside): (Vec<usize>, Vec<usize>) = (0..active.len()).partition(asks);
         let of = |places: &[usize]| -> Vec<&Arc<ActiveRule>> {
             places.iter().filter_map(|place| active.get(*place)).copied().collect()
@@ -216,7 +218,7 @@ impl<R: Resolve> Evaluate<R> {
     fn index(&mut self, before: &[Arc<ActiveRule>]) {
         self.trie = FilterTrie::default();
         self.forget_topics();
-        self.single = self.rules.iter().any(|active| active.waits_for_called);
+        self.single = self.rules.iter().any(|active| active.epochs_apart);
         let mut places: AHashMap<*const Rule, usize> = AHashMap::with_capacity(self.rules.len());
         for (index, active) in self.rules.iter().enumerate() {
             places.insert(Arc::as_ptr(&active.rule), index);
@@ -347,7 +349,9 @@ impl<R: Resolve> Evaluate<R> {
         for (rule, faces) in watched {
             let Some(active) = class.inside.get(rule).and_then(rule_at) else { continue };
             let refuse = |message: u32, reason: &str| self.refuse(active, message, reason, &records);
-            let signals = signals(active, &faces, &origins, self.workers, refuse);
+            let keep =
+                |message: u32| records.get(message as usize).map(|(epoch, record)| KeptMessage::new(*epoch, record));
+            let signals = signals(active, &faces, &origins, self.workers, &keep, refuse);
             out.extend(signals.into_iter().map(|signals| Out::Watched(Watched::Signals(signals))));
         }
     }
@@ -375,7 +379,7 @@ impl<R: Resolve> Evaluate<R> {
         for (message, request) in evaluated.requests {
             if let Some((epoch, record)) = records.get(message as usize) {
                 let message = KeptMessage::new(*epoch, record);
-                out.push(Out::Called(Called::Ask(Ask { rule: Arc::clone(active), message, request })));
+                out.push(Out::Called(Called::Ask(Ask { rule: Arc::clone(active), message, request: Some(request) })));
             }
         }
         evaluated.undefined

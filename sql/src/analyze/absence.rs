@@ -36,23 +36,63 @@ pub(super) fn check(select: &Select, place: Place<'_>, out: &mut Vec<Diagnostic>
     }
 }
 
-/// Refuses what asks other systems, in every part of the rule: a deadline that is replayed has to find what it found.
+/// Refuses what asks other systems: a deadline that is replayed has to find what it found. Only tables know what they were,
+/// so `get_dynamodb` may stand where the row is made, which is at the deadline; whether a message arms or disarms is known
+/// when it comes.
 pub(super) fn check_pure(rule: &Rule, out: &mut Vec<Diagnostic>) {
-    if rule.select.absence.is_none() {
-        return;
-    }
+    let Some(absence) = &rule.select.absence else { return };
+    let set = &rule.select.set;
+    let made_late = rule.select.items.exprs().chain(set.iter().map(|(_, expr)| expr));
     let in_templates = rule.templates().into_iter().flat_map(|template| template.exprs());
-    for expr in rule.select.exprs().chain(in_templates) {
+    for expr in made_late.chain(in_templates) {
+        refuse_calls(expr, true, out);
+    }
+    let variables: Vec<&str> = set.iter().filter(|(_, expr)| has_call(expr)).map(|(name, _)| &**name).collect();
+    for expr in rule.select.filter.iter().chain(absence.exprs()) {
+        refuse_calls(expr, false, out);
         visit(expr, &mut |part| {
-            let ExprKind::Call { function, .. } = &part.kind else { return };
-            let external = functions::lookup(function).is_some_and(|known| known.purity == Purity::External);
-            if external && !out.iter().any(|earlier| earlier.is_error() && within(earlier.span, part.span)) {
-                let message = format!("{function}() asks another system, and may not stand in a rule with AFTER");
-                let help = "write the notice INTO TOPIC 'notices/x', and ask in a second rule that reads it";
+            let ExprKind::Variable(name) = &part.kind else { return };
+            if !variables.is_empty() {
+                let message =
+                    format!("@{name} stands where a message arms or disarms, and SET looks up a table at the deadline");
+                let help = format!("write the expression of @{name} here, or look up the table in the SELECT list");
                 out.push(Diagnostic::error("absence", part.span, message).help(help));
             }
         });
     }
+}
+
+fn refuse_calls(expr: &Expr, late: bool, out: &mut Vec<Diagnostic>) {
+    visit(expr, &mut |part| {
+        let Some(function) = call_of(part) else { return };
+        if (late && function == "get_dynamodb")
+            || out.iter().any(|earlier| earlier.is_error() && within(earlier.span, part.span))
+        {
+            return;
+        }
+        let (message, help) = if function == "get_dynamodb" {
+            let message =
+                "tables are looked up at the deadline, and whether a message arms or disarms is known when it comes";
+            (message.to_owned(), "look the table up in the SELECT list")
+        } else {
+            let message = format!("{function}() asks another system, and may not stand in a rule with AFTER");
+            (message, "write the notice INTO TOPIC 'notices/x', and ask in a second rule that reads it")
+        };
+        out.push(Diagnostic::error("absence", part.span, message).help(help));
+    });
+}
+
+/// The function that asks another system, if this is a call of one.
+fn call_of(expr: &Expr) -> Option<&str> {
+    let ExprKind::Call { function, .. } = &expr.kind else { return None };
+    let external = functions::lookup(function).is_some_and(|known| known.purity == Purity::External);
+    external.then_some(&**function)
+}
+
+fn has_call(expr: &Expr) -> bool {
+    let mut found = false;
+    visit(expr, &mut |part| found |= call_of(part).is_some());
+    found
 }
 
 fn within(inner: Span, outer: Span) -> bool {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ahash::AHashSet;
 
 use super::RuleRows;
+use super::calling::asks;
 use crate::ast::{Absence, Dialect, Expr, ExprKind, Item, Items, Select, Span};
 use crate::parse::parse_expr;
 use crate::rule::Rule;
@@ -80,23 +81,44 @@ impl Faces {
 /// The faces of a rule with AFTER.
 fn apart(rule: &Arc<Rule>) -> Option<Vec<(Face, Arc<Rule>)>> {
     let absence = rule.select.absence.as_deref()?;
+    if rule.asks() {
+        return Some(faces_of_later(rule, absence));
+    }
     let rows = Select { absence: None, ..rule.select.clone() };
     let disarm = face(&rule.select, absence, Vec::new(), Some(absence.unless.clone()));
-    let arm =
-        face(&rule.select, absence, absence.after.expr().cloned().into_iter().collect(), rule.select.filter.clone());
-    let mut faces = vec![(Face::Rows, rows), (Face::Disarm, disarm), (Face::Arm, arm)];
-    if rule.select.presence {
-        let order = ["versionNumber", "eventType = 'connected'", "\"timestamp\""].into_iter().map(native).collect();
-        faces.push((
-            Face::Order,
-            face(&rule.select, absence, order, Some(native("eventType IN ('connected', 'disconnected')"))),
-        ));
-    }
+    let mut faces = vec![(Face::Rows, rows), (Face::Disarm, disarm), (Face::Arm, arm(&rule.select, absence))];
+    faces.extend(order(&rule.select, absence));
     let faces = faces.into_iter().map(|(face, select)| {
         let actions = if face == Face::Rows { rule.actions.clone() } else { Vec::new() };
         (face, Arc::new(Rule { select, actions, ..Rule::clone(rule) }))
     });
     Some(faces.collect())
+}
+
+/// The faces of a rule that looks up tables at the deadline: its rows are not made before, so there is no face of them, and
+/// variables that are looked up are nobody's business yet.
+fn faces_of_later(rule: &Arc<Rule>, absence: &Absence) -> Vec<(Face, Arc<Rule>)> {
+    let mut select = rule.select.clone();
+    select.set.retain(|(_, expr)| !asks(expr));
+    let without = Rule { select, actions: Vec::new(), ..Rule::clone(rule) };
+    let mut faces = vec![
+        (Face::Disarm, face(&without.select, absence, Vec::new(), Some(absence.unless.clone()))),
+        (Face::Arm, arm(&without.select, absence)),
+    ];
+    faces.extend(order(&without.select, absence));
+    let rule_of = |(face, select)| (face, Arc::new(Rule { select, ..without.clone() }));
+    faces.into_iter().map(rule_of).collect()
+}
+
+fn arm(select: &Select, absence: &Absence) -> Select {
+    face(select, absence, absence.after.expr().cloned().into_iter().collect(), select.filter.clone())
+}
+
+/// The face that puts presence events in order, if the rule reads them.
+fn order(select: &Select, absence: &Absence) -> Option<(Face, Select)> {
+    let order = ["versionNumber", "eventType = 'connected'", "\"timestamp\""].into_iter().map(native).collect();
+    let filter = native("eventType IN ('connected', 'disconnected')");
+    select.presence.then(|| (Face::Order, face(select, absence, order, Some(filter))))
 }
 
 /// Keys and more of the messages that pass a filter.

@@ -126,7 +126,7 @@ impl Externals for Asking<'_> {
 impl Rule {
     /// Whether it asks other systems anything: then it runs as [`Calling`], not in a [`super::Program`].
     pub fn asks(&self) -> bool {
-        exprs(self).into_iter().any(|expr| anywhere(expr, &is_call))
+        exprs(self).into_iter().any(asks)
     }
 
     /// The external functions it calls, with their arguments, in the order of its text.
@@ -167,6 +167,11 @@ impl<'r> Call<'r> {
             _ => None,
         }
     }
+}
+
+/// Whether an expression asks other systems.
+pub(crate) fn asks(expr: &Expr) -> bool {
+    anywhere(expr, &is_call)
 }
 
 fn is_call(expr: &Expr) -> bool {

@@ -49,6 +49,6 @@ fn batch(rule: &Arc<ActiveRule>, fired: &[Fired], out: &mut Vec<RowBatch>) {
 }
 
 /// Rows come from this process or from a checkpoint with a checksum, so this does not happen; if it does, it is said.
-fn unreadable(rule: &ActiveRule, rows: u64) {
+pub(super) fn unreadable(rule: &ActiveRule, rows: u64) {
     rule.stats.fail(rows, "a row that waited for its deadline cannot be read any more; please report this");
 }

@@ -16,7 +16,9 @@
 //! | `index` | from a key to its slot |
 //! | `snapshot`, `store` | timers in a checkpoint |
 //! | `emit` | from timers that went off to rows |
+//! | `asks` | from timers that went off to messages whose rows look up tables |
 
+mod asks;
 mod emit;
 mod index;
 mod lanes;
@@ -35,6 +37,7 @@ use hedgerow_storage::fault;
 
 use crate::errors::{ErrorSample, Errors};
 use crate::metrics::TimerStatus;
+use crate::operators::call::Ask;
 use crate::rows::{ActiveRule, RowBatch};
 use crate::step::stable_hash;
 
@@ -78,6 +81,8 @@ pub struct AbsenceState {
     errors: Arc<Errors>,
     rules: BTreeMap<Arc<str>, RuleState>,
     checkpoint: Option<Saving>,
+    /// What rules that look up tables ask for, since it was last taken.
+    asks: Vec<Ask>,
 }
 
 /// One rule and its keys.
@@ -107,7 +112,7 @@ const END: (u64, u64) = (u64::MAX, u64::MAX);
 impl AbsenceState {
     /// No timers, under these rules.
     pub fn new(worker: usize, rules: &[Arc<ActiveRule>], errors: Arc<Errors>) -> Self {
-        let mut state = Self { worker, errors, rules: BTreeMap::new(), checkpoint: None };
+        let mut state = Self { worker, errors, rules: BTreeMap::new(), checkpoint: None, asks: Vec::new() };
         state.follow(rules);
         state
     }
@@ -117,7 +122,13 @@ impl AbsenceState {
         self.rules.values().filter_map(|state| state.timers.next()).map(|(deadline, _)| deadline).min()
     }
 
-    /// Takes signals in order, letting timers go off in between; then lets go off everything due up to `up_to`.
+    /// The messages whose timers went off and whose rows look up tables.
+    pub fn take_asks(&mut self) -> Vec<Ask> {
+        std::mem::take(&mut self.asks)
+    }
+
+    /// Takes signals in order, letting timers go off in between; then lets go off everything due up to `up_to`. Rows that look
+    /// up tables are not there yet: see [`AbsenceState::take_asks`].
     pub fn advance(&mut self, input: Vec<Watched>, up_to: u64, out: &mut Vec<RowBatch>) {
         let mut changes = Vec::new();
         let mut by_rule: BTreeMap<Arc<str>, Vec<Signal>> = BTreeMap::new();
@@ -167,7 +178,10 @@ impl AbsenceState {
                 }
             }
             state.timers.fire(up_to, &mut fired);
-            emit::emit(&state.rule, &fired, out);
+            match state.rule.calling {
+                Some(_) => asks::asks(&state.rule, &fired, &mut self.asks),
+                None => emit::emit(&state.rule, &fired, out),
+            }
             fired.clear();
         }
     }
@@ -306,7 +320,8 @@ fn no_duration(rule: &ActiveRule, (epoch, offset): (u64, u64), record: &[u8], er
 }
 
 /// Whether timers armed under one text may go on under another: the same messages mean the same for the same keys, and
-/// the texts kept with the rows are those that the actions need. What is armed keeps the row it was armed with.
+/// the texts kept with the rows are those that the actions need. What is armed keeps the row it was armed with; or, if the
+/// rule looks up tables, the message, and its row is made by the rule in force at the deadline.
 pub fn same_watch(new: &Rule, old: &Rule) -> bool {
     let filter = |rule: &Rule| rule.select.from.as_ref().map(|(filter, _)| Arc::clone(filter));
     new.select.absence.is_some()
@@ -314,5 +329,6 @@ pub fn same_watch(new: &Rule, old: &Rule) -> bool {
         && new.select.set == old.select.set
         && filter(new) == filter(old)
         && new.select.presence == old.select.presence
+        && new.asks() == old.asks()
         && new.templates() == old.templates()
 }

@@ -3,7 +3,7 @@
 //! # The record of a key
 //! One piece of bytes: the length of the key (LEB128), the key; while armed, also the message it was armed by: how often
 //! it was republished (one byte), its topic and its client id (each a length and the text), and the row as
-//! [`hedgerow_sql::program::Rows::store`] writes it. The key is the JSON text of the array of its values, in which equal
+//! [`hedgerow_sql::program::Rows::store`] writes it, or, of a rule that looks up tables, the message (see [`super::asks`]). The key is the JSON text of the array of its values, in which equal
 //! numbers are spelt equally.
 
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use hedgerow_sql::json;
 use hedgerow_sql::program::{Face, Rows, RuleRows};
 use hedgerow_sql::value::{MAX_TEXT, Value};
 
+use super::asks;
+use crate::operators::call::KeptMessage;
 use crate::operators::window::canonical;
 use crate::rows::{ActiveRule, Origins};
 use crate::step::stable_hash;
@@ -83,13 +85,14 @@ struct Said {
     order: At,
 }
 
-/// The signals of one rule for a batch of messages, for each of `workers`. `refuse` is told of messages whose key is
-/// Undefined.
+/// The signals of one rule for a batch of messages, for each of `workers`. `keep` copies a message whose row is made at the
+/// deadline; `refuse` is told of messages whose key is Undefined.
 pub fn signals(
     rule: &Arc<ActiveRule>,
     faces: &[RuleRows],
     origins: &Origins,
     workers: usize,
+    keep: &dyn Fn(u32) -> Option<KeptMessage>,
     mut refuse: impl FnMut(u32, &str),
 ) -> Vec<Signals> {
     let mut said = vec![Said::default(); origins.epoch.len()];
@@ -105,7 +108,7 @@ pub fn signals(
             *place = Some((part as u32, row as u32));
         }
     }
-    let mut maker = Maker { rule, faces, origins, key: String::new(), record: Vec::new() };
+    let mut maker = Maker { rule, faces, origins, keep, key: String::new(), record: Vec::new() };
     let mut by_worker: Vec<Signals> = (0..workers.max(1) as u64)
         .map(|worker| Signals { rule: Arc::clone(rule), worker, signals: Vec::new() })
         .collect();
@@ -129,6 +132,7 @@ struct Maker<'a> {
     rule: &'a Arc<ActiveRule>,
     faces: &'a [RuleRows],
     origins: &'a Origins,
+    keep: &'a dyn Fn(u32) -> Option<KeptMessage>,
     key: String,
     record: Vec<u8>,
 }
@@ -137,8 +141,9 @@ impl Maker<'_> {
     /// The signal of a message, and the hash of its key.
     fn signal(&mut self, message: u32, said: Said) -> Result<Option<(u64, Signal)>, &'static str> {
         let Some(absence) = self.rule.rule.select.absence.as_deref() else { return Ok(None) };
-        // A row that failed does not arm.
-        let arm = said.arm.filter(|_| said.rows.is_some());
+        // A row that failed does not arm; one that looks up tables is made later.
+        let asks = self.rule.calling.is_some();
+        let arm = said.arm.filter(|_| said.rows.is_some() || asks);
         let Some((part, row)) = said.disarm.or(arm).or(said.order) else { return Ok(None) };
         let Some(keys) = self.faces.get(part as usize) else { return Ok(None) };
         if !self.read_key(&keys.rows, row as usize, absence.keys.len()) {
@@ -161,8 +166,8 @@ impl Maker<'_> {
         };
         self.record.clear();
         push_bytes(&mut self.record, self.key.as_bytes());
-        if let (Some(_), Some((part, row))) = (arms, said.rows) {
-            self.store(message as usize, part as usize, row as usize);
+        if arms.is_some() {
+            self.store(message, said.rows);
         }
         let signal = Signal {
             position: self.origins.position(message),
@@ -201,14 +206,21 @@ impl Maker<'_> {
     }
 
     /// What is kept until the deadline.
-    fn store(&mut self, message: usize, part: usize, row: usize) {
+    fn store(&mut self, number: u32, row: At) {
+        let message = number as usize;
         let origins = self.origins;
         self.record.push(origins.hops.get(message).copied().unwrap_or_default());
         for texts in [&origins.topic, &origins.client_id] {
             push_bytes(&mut self.record, texts.get(message).map(|text| text.as_bytes()).unwrap_or_default());
         }
-        if let Some(face) = self.faces.get(part) {
-            face.rows.store(row, &mut self.record);
+        if self.rule.calling.is_some() {
+            if let Some(message) = (self.keep)(number) {
+                asks::store(&message, &mut self.record);
+            }
+        } else if let Some((part, row)) = row
+            && let Some(face) = self.faces.get(part as usize)
+        {
+            face.rows.store(row as usize, &mut self.record);
         }
     }
 }

@@ -122,11 +122,11 @@ pub fn take_key<'a>(rest: &mut &'a [u8]) -> Option<StoredKey<'a>> {
     Some(StoredKey { state, due, after_us, order, record: take_bytes(rest)? })
 }
 
-fn zigzag(number: i64) -> u64 {
+pub(super) fn zigzag(number: i64) -> u64 {
     ((number << 1) ^ (number >> 63)).cast_unsigned()
 }
 
-fn unzigzag(number: u64) -> i64 {
+pub(super) fn unzigzag(number: u64) -> i64 {
     (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
