@@ -297,14 +297,15 @@ impl Work {
         if self.shared.transport.held().is_some() {
             return idle;
         }
-        let returning = self.later.first_key_value().map_or(idle, |((due, _), _)| *due);
+        let more = !self.ready.is_empty() || (!self.at_end && self.later.len() < MAX_LATER);
+        let due = if more { now } else { self.later.first_key_value().map_or(idle, |((due, _), _)| *due) };
         let allowed = match self.breaker.state() {
             State::Open(until) => until,
             State::Closed => now,
         };
         // With as many requests as allowed under way, only an answer changes anything.
         let room = self.requests.len() < self.breaker.allows(self.shared.config.concurrency, allowed.max(now));
-        if room { returning.max(allowed).min(idle) } else { idle }
+        if room { due.max(allowed).min(idle) } else { idle }
     }
 
     /// Starts as many requests as may be under way.

@@ -212,6 +212,19 @@ fn a_destination_that_fails_is_left_alone_and_everything_arrives_when_it_returns
 }
 
 #[test]
+fn rows_that_are_ready_wait_for_the_pause_of_the_breaker_and_no_longer() {
+    let mut fixture = Fixture::new();
+    fixture.config.breaker_failures = 1;
+    fixture.config.max_attempts = Some(1);
+    fixture.put(200, 1..=200);
+    let sender = fixture.start(&Scripted::new(|_, _| again(None)));
+    // Each costs a pause of at most 20 ms; looked after once a second, they would take minutes.
+    wait("all are given up", || fixture.queue.is_empty());
+    sender.stop(Duration::from_secs(5));
+    assert_eq!(fixture.outbox.dead().len(), 200);
+}
+
+#[test]
 fn a_pause_that_was_asked_for_stops_everything_until_it_is_over() {
     let mut fixture = Fixture::new();
     fixture.config.concurrency = 1;
