@@ -31,6 +31,7 @@ use timely::worker::Worker;
 use crate::call::Caller;
 use crate::checkpoint::Part;
 use crate::errors::Errors;
+use crate::failed_calls::FailedCalls;
 use crate::lookup::{Applied, Lookups};
 use crate::metrics::EngineMetrics;
 use crate::operators::absence::{AbsenceState, Watched};
@@ -63,6 +64,7 @@ pub struct CallMeans {
     pub tables: Tables,
     pub applied: Arc<Applied>,
     pub errors: Arc<Errors>,
+    pub failed_calls: Option<FailedCalls>,
     pub metrics: Arc<EngineMetrics>,
 }
 
@@ -439,6 +441,7 @@ fn called<'scope>(scope: Scope<'scope, u64>, asked: Asked<'scope>, shared: &Arc<
             metrics: Arc::clone(&means.metrics),
             in_flight: Arc::clone(&shared.in_flight),
             registry: Arc::clone(&shared.registry),
+            failed_calls: means.failed_calls.clone(),
             replayed: shared.replayed,
             wake,
         });

@@ -20,6 +20,7 @@ use crate::checkpoint::{Schedule, Writer};
 use crate::dataflow::{CallMeans, Deadlines, Operators, Progress, Shared};
 use crate::error_action::{ErrorActions, RecoverError};
 use crate::errors::Errors;
+use crate::failed_calls::FailedCalls;
 use crate::lookup::Applied;
 use crate::metrics::{EngineMetrics, RuleStats};
 use crate::operators::absence::AbsenceState;
@@ -230,6 +231,13 @@ impl Engine {
             other_readers,
         }
         .spawn()?;
+        let failed_calls = match &outbox {
+            Some(outbox) => {
+                let clock = Arc::clone(&log);
+                Some(FailedCalls::spawn(outbox.clone(), move || clock.now_ms())?)
+            }
+            None => None,
+        };
         let in_flight = Arc::new(InFlight::default());
         let progress = Arc::new(Progress::new(workers, start));
         let shared = Arc::new(Shared {
@@ -243,6 +251,7 @@ impl Engine {
                 tables,
                 applied,
                 errors: Arc::clone(&inner.errors),
+                failed_calls,
                 metrics: Arc::clone(&metrics),
             },
             start,

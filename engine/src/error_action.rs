@@ -1,4 +1,5 @@
-//! Error actions: once for each rule and message for which an action failed, after the last action has settled.
+//! Error actions: once for each rule and message for which an action failed, after the last action has settled; or for
+//! which a call of another system failed, so that no action ran ([`crate::failed_calls`]).
 //!
 //! What failed is kept in the store of the outbox (see [`hedgerow_storage::outbox::Failures`]). When the other actions of
 //! the rule are through with the message, its error payload is appended to the log as a derived record under a topic of its
@@ -213,6 +214,10 @@ impl ErrorActions {
 
     /// Whether nothing more can be heard of the message from the rule's actions.
     fn is_settled(&self, message: &FailedMessage, catalog: &Catalog, sinks: &[SinkStatus]) -> bool {
+        // After a failed call no action runs at all.
+        if message.failures.iter().any(|failure| failure.function.is_some()) {
+            return true;
+        }
         let epoch = Epoch(message.position.epoch);
         if self.progress.frontier.get() < epoch {
             return false;
@@ -274,7 +279,7 @@ fn payload(message: &FailedMessage, kind: impl Fn(u32) -> String) -> Vec<u8> {
         .iter()
         .map(|failure| {
             json!({
-                "failedAction": kind(failure.action),
+                "failedAction": failure.function.clone().unwrap_or_else(|| kind(failure.action)),
                 "failedResource": failure.resource,
                 "errorMessage": failure.reason,
             })
@@ -345,6 +350,7 @@ mod tests {
                 action: 1,
                 resource: "pager".into(),
                 reason: "status 404".into(),
+                function: None,
             }],
             since_ms: 6,
             told: None,

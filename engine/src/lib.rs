@@ -22,6 +22,7 @@ mod dataflow;
 pub mod engine;
 mod error_action;
 pub mod errors;
+mod failed_calls;
 pub mod lookup;
 pub mod metrics;
 mod notify;

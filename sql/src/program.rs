@@ -76,6 +76,8 @@ pub struct Reject {
     pub message: u32,
     /// What, for the user.
     pub reason: String,
+    /// The function that asks another system, if it was one that failed.
+    pub function: Option<Arc<str>>,
 }
 
 /// Rows of one rule.

@@ -6,11 +6,11 @@
 //!
 //! Points: `log.after_write_before_sync`, `log.after_sync_before_ack`, `lake.after_seal_before_upload`,
 //! `lake.after_commit_before_mark`, `checkpoint.middle`, `recovery.middle`, `republish.after_append`, `gateway.after_ends`,
-//! `outbox.after_accept`, `outbox.before_confirm`, `queue.after_accept`, `errors.after_append`, and, with the bug
-//! `mark_before_rows` alive, `table.after_mark_before_rows`, with `outbox_without_mark`, `outbox.before_mark`.
+//! `outbox.after_accept`, `outbox.before_confirm`, `queue.after_accept`, `errors.after_append`, `calls.after_failed`, and, with
+//! the bug `mark_before_rows` alive, `table.after_mark_before_rows`, with `outbox_without_mark`, `outbox.before_mark`.
 //! Bugs: `ack_before_sync`, `mark_before_rows`, `skip_without_mark`, `notice_repeats`, `late_disarm`, `fired_forgotten`,
 //! `end_without_note`, `outbox_without_mark`, `queue_without_mark`, `delete_forgotten`, `confirm_before_answer`,
-//! `lookup_reads_newest`, `errors_told_as_read`.
+//! `lookup_reads_newest`, `errors_told_as_read`, `failed_call_forgotten`.
 
 use std::cell::Cell;
 use std::sync::OnceLock;

@@ -15,6 +15,7 @@ mod crash;
 mod delivered;
 mod errors;
 mod exactly_once;
+mod failed_calls;
 mod full_disk;
 mod late;
 mod mqtt;

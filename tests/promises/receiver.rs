@@ -17,6 +17,8 @@ pub enum Manner {
     Refusing,
     /// Nothing, ever.
     Silent,
+    /// 500 to a third of all questions when they are asked for the first time; otherwise `true`.
+    SecondThoughts,
 }
 
 /// The receiver.
@@ -43,7 +45,7 @@ impl Receiver {
         Self { port, taken, requests }
     }
 
-    /// How often each row was taken.
+    /// How often each row was taken; or each question asked.
     pub fn taken(&self) -> BTreeMap<String, u64> {
         self.taken.lock().unwrap().clone()
     }
@@ -76,12 +78,18 @@ async fn serve(mut socket: TcpStream, manner: Manner, taken: Taken, requests: Ar
                 return None;
             }
         }
-        bytes.drain(..end);
+        let body: Vec<u8> = bytes.drain(..end).skip(head_end).collect();
         let number = requests.fetch_add(1, Ordering::SeqCst) + 1;
         let every = |n: u64| n > 0 && number.is_multiple_of(n);
         let status = match manner {
             Manner::Silent => std::future::pending().await,
             Manner::Refusing => "404 Not Found",
+            Manner::SecondThoughts => {
+                let asked = String::from_utf8(body).unwrap();
+                let times = *taken.lock().unwrap().entry(asked.clone()).and_modify(|times| *times += 1).or_insert(1);
+                let is_third = asked.bytes().map(u64::from).sum::<u64>().is_multiple_of(3);
+                if times == 1 && is_third { "500 Broken" } else { "200 OK" }
+            }
             Manner::Moody { pause, refuse_every, reset_every } => {
                 tokio::time::sleep(pause).await;
                 if every(reset_every) {
@@ -90,12 +98,13 @@ async fn serve(mut socket: TcpStream, manner: Manner, taken: Taken, requests: Ar
                 if every(refuse_every) { "503 Unavailable" } else { "200 OK" }
             }
         };
-        if status == "200 OK" {
+        if status == "200 OK" && !matches!(manner, Manner::SecondThoughts) {
             for id in header("idempotency-key: ").unwrap().split(',') {
                 *taken.lock().unwrap().entry(id.to_owned()).or_default() += 1;
             }
         }
-        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n");
+        let answer = if matches!(manner, Manner::SecondThoughts) { "true" } else { "" };
+        let answer = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len());
         socket.write_all(answer.as_bytes()).await.ok()?;
     }
 }

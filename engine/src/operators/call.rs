@@ -3,7 +3,8 @@
 //! A message that needs an answer is kept here, its request goes to a [`Caller`] or, for `get_dynamodb`, to the tables,
 //! and nobody waits: when the answer comes, the rule is evaluated again, which may bring the next request or a row. The
 //! operator holds one capability, at the oldest time that something still waits for, so no sink's mark passes a row that
-//! is not there yet; after a crash the replay asks again.
+//! is not there yet; after a crash the replay asks again. So is a message for which a call has failed, until that is
+//! kept for the rule's error action ([`crate::failed_calls`]).
 //!
 //! These rows take a lane of their own to their sinks. Rows of other rules are delivered meanwhile, and have other marks.
 //! Only where both kinds go into one sink, or one table, are they delivered together, in the one order of the system.
@@ -14,12 +15,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use hedgerow_sql::message::{Message, Properties};
-use hedgerow_sql::program::{Answer, Answers, Request, RuleRows};
+use hedgerow_sql::program::{Answer, Answers, Reject, Request, RuleRows};
+use hedgerow_sql::value::Value;
 use hedgerow_storage::log::{Epoch, Record};
+use hedgerow_storage::outbox::{Entry, FailedCall, Position};
 
 use crate::call::{Caller, Reply};
 use crate::error_action::has_error_action;
 use crate::errors::{ErrorSample, Errors, excerpt};
+use crate::failed_calls::FailedCalls;
 use crate::lookup::Lookups;
 use crate::metrics::EngineMetrics;
 use crate::rows::{ActiveRule, Origins, RowBatch};
@@ -102,6 +106,25 @@ impl KeptMessage {
         self.deadline.unwrap_or(self.epoch)
     }
 
+    /// Where its row stands in the one order of the system.
+    fn position(&self) -> Position {
+        Position { epoch: self.at(), record: self.deadline.is_none(), offset: self.offset }
+    }
+
+    /// The message as what a rule failed for.
+    fn entry(&self, rule: &str, has_error_action: bool) -> Entry {
+        Entry {
+            position: self.position(),
+            rule: rule.to_owned(),
+            time_ms: self.time_ms,
+            topic: self.topic.to_string(),
+            client_id: self.client_id.to_string(),
+            body: self.payload.to_vec(),
+            original: has_error_action.then(|| self.payload.to_vec()),
+            ..Entry::default()
+        }
+    }
+
     fn bytes(&self) -> usize {
         self.payload.len() + self.properties.len() + self.topic.len() + MESSAGE_BYTES
     }
@@ -127,12 +150,16 @@ pub struct Calls {
     metrics: Arc<EngineMetrics>,
     in_flight: Arc<InFlight>,
     registry: Arc<Registry>,
+    failed_calls: Option<FailedCalls>,
     replayed: Epoch,
     answers: (Sender<Answered>, Receiver<Answered>),
     wake: Arc<dyn Fn() + Send + Sync>,
     waiting: BTreeMap<u64, Waiting>,
     /// Of everything that waits: its time and number.
     times: BTreeSet<(u64, u64)>,
+    /// Messages for which a call failed, until that is kept, and the numbers of those for which it is.
+    failed: BTreeMap<u64, (u64, usize)>,
+    kept: (Sender<u64>, Receiver<u64>),
     /// Of everything that waits for the tables: its epoch and number.
     lookups_at: BTreeSet<(u64, u64)>,
     /// Calls under way.
@@ -154,6 +181,8 @@ pub struct Means {
     pub in_flight: Arc<InFlight>,
     /// Knows which rows are at their sinks already.
     pub registry: Arc<Registry>,
+    /// Keeps failed calls for error actions, if there is a place for them.
+    pub failed_calls: Option<FailedCalls>,
     /// The end of the log at the start: what lies at or below it may have been there before.
     pub replayed: Epoch,
     /// Has the operator run again.
@@ -163,7 +192,7 @@ pub struct Means {
 impl Calls {
     /// Nothing waits.
     pub fn new(means: Means) -> Self {
-        let Means { caller, lookups, errors, metrics, in_flight, registry, replayed, wake } = means;
+        let Means { caller, lookups, errors, metrics, in_flight, registry, failed_calls, replayed, wake } = means;
         Self {
             caller,
             lookups,
@@ -171,7 +200,10 @@ impl Calls {
             metrics,
             in_flight,
             registry,
+            failed_calls,
             replayed,
+            failed: BTreeMap::new(),
+            kept: crossbeam_channel::unbounded(),
             answers: crossbeam_channel::bounded(UNDER_WAY),
             wake,
             waiting: BTreeMap::new(),
@@ -185,7 +217,7 @@ impl Calls {
     /// Takes a message of the step at `time`. What a replay brings again is not asked again if its sinks have it.
     pub fn take(&mut self, time: u64, ask: Ask, out: &mut Vec<(u64, RowBatch)>) {
         let epoch = Epoch(ask.message.at());
-        if epoch <= self.replayed && self.registry.has_taken(&ask.rule, epoch) {
+        if epoch <= self.replayed && self.is_decided(&ask) {
             return;
         }
         self.in_flight.add(ask.message.bytes());
@@ -202,8 +234,20 @@ impl Calls {
         }
     }
 
+    /// Whether nothing is to be asked in a replay: the sinks have the rows, or a call has failed before.
+    fn is_decided(&self, ask: &Ask) -> bool {
+        let position = ask.message.position();
+        self.registry.has_taken(&ask.rule, Epoch(position.epoch))
+            || self.failed_calls.as_ref().is_some_and(|failed| failed.has(&ask.rule.rule.name, position))
+    }
+
     /// Takes the answers that have come, and gives the rows that they make.
     pub fn advance(&mut self, out: &mut Vec<(u64, RowBatch)>) {
+        while let Ok(id) = self.kept.1.try_recv() {
+            let Some((time, bytes)) = self.failed.remove(&id) else { continue };
+            self.times.remove(&(time, id));
+            self.in_flight.done(bytes);
+        }
         loop {
             let mut ready: Vec<Waiting> = Vec::new();
             while let Ok((id, answer)) = self.answers.1.try_recv() {
@@ -302,6 +346,7 @@ impl Calls {
             origins.payload = payloads.collect();
         }
         let origins = Arc::new(origins);
+        let mut failed = failed_calls(&evaluated.rows);
         for result in evaluated.rows {
             self.emit(time, &active, result, &group, &origins, out);
         }
@@ -313,10 +358,40 @@ impl Calls {
                     waiting.request = Some(request);
                     decided.extend(self.ask(waiting));
                 }
-                None => self.in_flight.done(waiting.message.bytes()),
+                None => match failed.remove(&place) {
+                    Some(reject) => self.keep_failed(&waiting, &reject),
+                    None => self.in_flight.done(waiting.message.bytes()),
+                },
             }
         }
         decided
+    }
+
+    /// Holds a message for which a call has failed until that is kept.
+    fn keep_failed(&mut self, waiting: &Waiting, reject: &Reject) {
+        let Waiting { time, rule, message, answers, .. } = waiting;
+        let Some(failed_calls) = &self.failed_calls else {
+            self.in_flight.done(message.bytes());
+            return;
+        };
+        let id = self.next;
+        self.next += 1;
+        self.times.insert((*time, id));
+        self.failed.insert(id, (*time, message.bytes()));
+        let function = reject.function.as_deref().unwrap_or_default();
+        let asked = answers.failed().filter(|request| *request.function == *function).last();
+        let resource = match asked.and_then(|request| request.args.first()) {
+            Some(Value::String(name)) => name,
+            _ => "",
+        };
+        let entry = message.entry(&rule.rule.name, has_error_action(&rule.rule));
+        let (sender, wake) = (self.kept.0.clone(), Arc::clone(&self.wake));
+        failed_calls.keep(FailedCall::new(entry, function, resource, &reject.reason), move || {
+            // Fails only if the worker has ended: then a replay finds the note.
+            if sender.send(id).is_ok() {
+                wake();
+            }
+        });
     }
 
     fn emit(
@@ -340,6 +415,14 @@ impl Calls {
         active.stats.passed.add(result.rows.messages.len() as u64);
         out.extend(RowBatch::of_all_actions(active, result.rows, origins).map(|batch| (time, batch)));
     }
+}
+
+/// The messages for which there is no row since a call failed, by their place. Where the call of a template failed, there
+/// is a row, and its action fails.
+fn failed_calls(results: &[RuleRows]) -> BTreeMap<u32, Reject> {
+    let failed = results.iter().flat_map(|result| &result.rejects).filter(|reject| reject.function.is_some());
+    let has_row = |message| results.iter().any(|result| result.rows.messages.binary_search(&message).is_ok());
+    failed.filter(|reject| !has_row(reject.message)).map(|reject| (reject.message, reject.clone())).collect()
 }
 
 /// Messages of one rule and time together, in the order of their positions.

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use hedgerow_sql::rule::{SinkDef, Statement};
 use hedgerow_sql::value::Value;
 use hedgerow_storage::log::{Offset, RecordFields};
-use hedgerow_storage::table::{Key, TableSpec, Tables, TablesConfig, Write};
+use hedgerow_storage::outbox::{DeadLimits, Outbox, Place};
+use hedgerow_storage::table::{Key, Store, StoreConfig, TableSpec, Tables, TablesConfig, Write};
 
 use super::*;
 use crate::lookup::Applied;
@@ -58,7 +59,7 @@ struct Setting {
 }
 
 fn setting(select: &str) -> Setting {
-    let text = format!("CREATE RULE r AS SELECT {select} FROM 'a/+' INTO TOPIC 'b'");
+    let text = format!("CREATE RULE r AS SELECT {select} FROM 'a/+' INTO TOPIC 'b' ON ERROR INTO TOPIC 'e'");
     let Some(Statement::Rule(rule)) = hedgerow_sql::parse::parse_file(&text).unwrap().pop() else { panic!("no rule") };
     let rule = ActiveRule::new(Arc::new(rule), vec![Destination::Derived], Arc::new(RuleStats::default()));
     let folder = tempfile::tempdir().unwrap();
@@ -77,6 +78,7 @@ fn setting(select: &str) -> Setting {
         metrics: Arc::new(EngineMetrics::default()),
         in_flight: Arc::clone(&in_flight),
         registry: Arc::new(Registry::new(Box::new(NoSinks), [])),
+        failed_calls: None,
         replayed: Epoch(0),
         wake,
     });
@@ -130,6 +132,40 @@ fn what_waits_is_held_and_nothing_else() {
     assert!(setting.rows().is_empty());
     assert_eq!(setting.errors.samples()[1].reason, "aws_lambda() failed: the call was lost");
     assert_eq!((setting.calls.oldest(), setting.in_flight.bytes()), (None, 0));
+}
+
+#[test]
+fn a_failed_call_holds_its_message_until_it_is_kept_and_is_not_made_again() {
+    let mut setting = setting("n, aws_lambda('f', n) AS r");
+    let store = Store::open(&setting._folder.path().join("outbox"), StoreConfig::default()).unwrap();
+    let outbox = Outbox::open(&store, DeadLimits::default()).unwrap();
+    setting.calls.failed_calls = Some(FailedCalls::spawn(outbox.clone(), || 7).unwrap());
+    setting.take(10, 11);
+    setting.take(20, 21);
+    setting.caller.answer(11, Err("no answer".into()));
+    assert!(setting.rows().is_empty());
+    // Nobody but this thread lets go of it.
+    assert_eq!(setting.calls.oldest(), Some(10));
+    for _ in 0..6_000 {
+        if setting.woken.load(Ordering::SeqCst) == 2 {
+            break;
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
+    assert!(setting.rows().is_empty());
+    assert_eq!(setting.calls.oldest(), Some(20));
+    let told = outbox.failures().read(&mut Place::default(), 9).unwrap().remove(0);
+    let failure = &told.failures[0];
+    assert_eq!((failure.function.as_deref(), &*failure.resource), (Some("aws_lambda"), "f"));
+    assert_eq!(
+        (failure.reason.as_str(), told.original.as_slice()),
+        ("aws_lambda() failed: no answer", &br#"{"n":11}"#[..])
+    );
+    setting.calls.replayed = Epoch(30);
+    setting.take(10, 11);
+    assert_eq!(setting.caller.0.lock().unwrap().len(), 1, "only the other one is under way");
+    setting.take(10, 12);
+    assert_eq!(setting.caller.0.lock().unwrap().len(), 2);
 }
 
 #[test]

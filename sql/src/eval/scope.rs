@@ -67,6 +67,17 @@ pub enum Failure {
     },
 }
 
+impl Failure {
+    /// The function that asks another system, if it was one that failed.
+    pub fn function(&self) -> Option<Arc<str>> {
+        match self {
+            Self::External { function, .. } => Some(Arc::clone(function)),
+            Self::SecondLookup => Some("get_dynamodb".into()),
+            _ => None,
+        }
+    }
+}
+
 /// What the expressions of one rule see of one message.
 pub struct Scope<'a> {
     message: &'a Message<'a>,

@@ -43,6 +43,11 @@ impl Answers {
         self.0.push((request, answer));
     }
 
+    /// The calls that failed.
+    pub fn failed(&self) -> impl Iterator<Item = &Request> {
+        self.0.iter().filter(|(_, answer)| answer.is_err()).map(|(request, _)| request)
+    }
+
     fn find(&self, function: &str, args: &[Value]) -> Option<&Answer> {
         let asked = |request: &Request| *request.function == *function && request.args == args;
         self.0.iter().find(|(request, _)| asked(request)).map(|(_, answer)| answer)

@@ -98,7 +98,7 @@ impl Reference {
             let externals = asking.get(number);
             let number = number as u32;
             let rejected = rejects.len();
-            let mut reject = |reason: String| rejects.push(Reject { message: number, reason });
+            let mut reject = |reason: String, function| rejects.push(Reject { message: number, reason, function });
             let mut scope = Scope::new(message, self.rule.dialect);
             if let Some(externals) = externals {
                 scope = scope.with_externals(externals);
@@ -109,7 +109,7 @@ impl Reference {
                     && !message.payload.is_empty()
                     && !std::mem::replace(told, true)
                 {
-                    reject(format!("payload is not JSON: {error}"));
+                    reject(format!("payload is not JSON: {error}"), None);
                 }
                 self.count_undefined(payload.as_ref().ok(), undefined);
                 scope = scope.with_payload(payload);
@@ -117,7 +117,7 @@ impl Reference {
             let row = match self.row(&mut scope, message) {
                 Ok(row) => row.map(|row| (number, row, self.templates(&scope, &mut reject))),
                 Err(failure) => {
-                    reject(failure.to_string());
+                    reject(failure.to_string(), failure.function());
                     None
                 }
             };
@@ -174,11 +174,12 @@ impl Reference {
         }
     }
 
-    fn templates(&self, scope: &Scope<'_>, reject: &mut impl FnMut(String)) -> Vec<Option<String>> {
+    fn templates(&self, scope: &Scope<'_>, reject: &mut impl FnMut(String, Option<Arc<str>>)) -> Vec<Option<String>> {
         if self.rule.windowed.is_some() {
             return Vec::new();
         }
-        let text = |template| eval::template(template, scope).inspect_err(|failure| reject(failure.to_string())).ok();
+        let mut failed = |failure: &Failure| reject(failure.to_string(), failure.function());
+        let text = |template| eval::template(template, scope).inspect_err(&mut failed).ok();
         self.rule.templates().into_iter().map(text).collect()
     }
 

@@ -83,7 +83,8 @@ impl Program {
             error => format!("payload is not JSON: {error}"),
         };
         let mistakes = self.shredder.mistakes().iter();
-        let rejects = mistakes.map(|(row, error)| Reject { message: *row, reason: reason(error) }).collect();
+        let rejects =
+            mistakes.map(|(row, error)| Reject { message: *row, reason: reason(error), function: None }).collect();
         let rows = Rows::new(Vec::new(), Body::Members(Vec::new()), ANY, Original::None, Vec::new());
         out.push(RuleRows { rule, face: Face::Rows, rows, rejects });
     }

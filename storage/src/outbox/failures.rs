@@ -26,15 +26,47 @@ const AT_ONCE: usize = 1_000;
 /// How many times the messages that are wanted are looked at, at most, for those that are done.
 const DONE_BETWEEN: usize = 8;
 
-/// One action that failed.
+/// In place of an action's number: the rule itself failed, since a function that asks another system did.
+const CALL: u32 = u32::MAX;
+
+/// One action that failed, or the call of another system that the rule could not go on without.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// Number of the action in the rule.
     pub action: u32,
-    /// Table, sink or topic.
+    /// Table, sink or topic; of a call, whom it asks.
     pub resource: String,
     /// Why.
     pub reason: String,
+    /// Of a call, the function; it is missing where an action failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+}
+
+/// A message for which a rule came to nothing, since a call of another system failed.
+#[derive(Clone, Debug)]
+pub struct FailedCall {
+    /// The message. Its body is what a dead letter shows; with `original`, the rule has an error action.
+    pub entry: Entry,
+    /// The function.
+    pub function: String,
+    /// Whom it asks.
+    pub resource: String,
+    /// Why.
+    pub reason: String,
+}
+
+impl FailedCall {
+    /// Of a message at `position`, for a rule.
+    pub fn new(mut entry: Entry, function: &str, resource: &str, reason: &str) -> Self {
+        entry.action = CALL;
+        entry.id = format!("{}-{}-{}-call", entry.position.epoch, entry.position.offset, entry.rule);
+        Self { entry, function: function.into(), resource: resource.into(), reason: reason.into() }
+    }
+
+    pub(super) fn note(&self) -> Note<'_> {
+        Note { entry: &self.entry, resource: &self.resource, reason: &self.reason, function: Some(&self.function) }
+    }
 }
 
 /// A message for which actions of a rule failed.
@@ -66,6 +98,7 @@ pub(super) struct Note<'a> {
     pub entry: &'a Entry,
     pub resource: &'a str,
     pub reason: &'a str,
+    pub function: Option<&'a str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,7 +181,12 @@ impl Failures {
             };
             let action = note.entry.action;
             if head.state == State::Waiting && !head.failures.iter().any(|failure| failure.action == action) {
-                head.failures.push(Failure { action, resource: note.resource.into(), reason: note.reason.into() });
+                head.failures.push(Failure {
+                    action,
+                    resource: note.resource.into(),
+                    reason: note.reason.into(),
+                    function: note.function.map(str::to_owned),
+                });
                 head.failures.sort_by_key(|failure| failure.action);
             }
         }
@@ -173,11 +211,20 @@ impl Failures {
             return Ok(false);
         }
         let reason = reason.chars().take(80).collect();
-        head.failures.push(Failure { action: entry.action, resource: String::new(), reason });
+        head.failures.push(Failure { action: entry.action, resource: String::new(), reason, function: None });
         let mut batch = batch();
         batch.put(&self.0.keyspace, key, encode(&head, &[]));
         self.0.store.commit(batch)?;
         Ok(true)
+    }
+
+    /// Whether a call of the rule failed for the message at this position, as far as a replay may bring it again.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn has_failed_call(&self, rule: &str, position: Position) -> Result<bool, StoreError> {
+        let Some(stored) = self.0.store.get(&self.0.keyspace, key(rule, position))? else { return Ok(false) };
+        Ok(decode(&stored)?.0.failures.iter().any(|failure| failure.action == CALL))
     }
 
     /// Messages that wait, behind `place` in the order of rules and positions, at most `limit`, and fewer where many are

@@ -28,5 +28,5 @@ pub use confirmation::{Confirmation, ConfirmationState, Confirmations};
 pub use dead::{DeadLetter, DeadLetters, DeadLimits, LetterId};
 pub use entry::{Attempts, Entry, EntryKey, Position};
 pub(crate) use entry::{destination, prefix};
-pub use failures::{FailedMessage, Failure, Failures, Place};
+pub use failures::{FailedCall, FailedMessage, Failure, Failures, Place};
 pub use queue::{Accepted, Outbox, Overflow, Queue, QueueLimits, Waiting};

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::confirmation::Confirmations;
 use super::dead::{DeadLetter, DeadLetters, DeadLimits};
 use super::entry::{Attempts, Entry, EntryKey, Position, destination, prefix};
-use super::failures::{Failures, Note};
+use super::failures::{FailedCall, Failures, Note};
 use crate::fault;
 use crate::table::{Batch, Keyspace, Store, StoreError};
 
@@ -162,6 +162,23 @@ impl Outbox {
     /// What all queues write to.
     pub(super) fn shared(&self) -> &Shared {
         &self.0.shared
+    }
+
+    /// Rules came to nothing for messages, since calls of other systems failed: they go where refused rows go, once,
+    /// however often they are replayed, and are durable when this returns.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn calls_failed(&self, calls: &[FailedCall], now_ms: i64) -> Result<(), StoreError> {
+        let (to_action, to_letters): (Vec<_>, Vec<_>) = calls.iter().partition(|call| call.entry.original.is_some());
+        let notes: Vec<Note<'_>> = to_action.into_iter().map(FailedCall::note).collect();
+        self.0.shared.failures.commit(Batch::new(), &notes, now_ms)?;
+        for call in to_letters {
+            // No sink has such a name, so nobody replays the message into one.
+            let asked = format!("{}({})", call.function, call.resource);
+            self.refuse(&call.entry, &asked, &call.reason, now_ms)?;
+        }
+        self.0.shared.store.sync()
     }
 
     /// The store beneath.
@@ -365,8 +382,7 @@ impl Queue {
         let Attempts { count, reason, status, .. } = &waiting.attempts;
         // An error action that has run already does not run again: what fails after it is a dead letter.
         if waiting.entry.original.is_some() && inner.failures.takes(&waiting.entry)? {
-            let note = Note { entry: &waiting.entry, resource: &self.0.name, reason };
-            inner.failures.commit(batch, &[note], now_ms)?;
+            inner.failures.commit(batch, &[self.note(&waiting.entry, reason)], now_ms)?;
             self.uncount(1, gone);
             self.0.given_up.fetch_add(1, Ordering::Relaxed);
             return Ok(());
@@ -462,6 +478,10 @@ impl Queue {
             batch.delete(&inner.attempts, key.0.clone());
         }
         Ok(size as u64)
+    }
+
+    fn note<'a>(&'a self, entry: &'a Entry, reason: &'a str) -> Note<'a> {
+        Note { entry, resource: &self.0.name, reason, function: None }
     }
 
     fn letter(&self, entry: &Entry, reason: String, attempts: u32, status: Option<u16>, died_ms: i64) -> DeadLetter {

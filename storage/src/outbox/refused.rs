@@ -16,7 +16,8 @@ impl Outbox {
     pub fn refuse(&self, entry: &Entry, sink: &str, reason: &str, now_ms: i64) -> Result<(), StoreError> {
         let shared = self.shared();
         if entry.original.is_some() {
-            return shared.failures.commit(Batch::new(), &[Note { entry, resource: sink, reason }], now_ms);
+            let note = Note { entry, resource: sink, reason, function: None };
+            return shared.failures.commit(Batch::new(), &[note], now_ms);
         }
         let letter = refusal(entry, sink, reason, now_ms);
         let mut buried = None;
@@ -56,7 +57,7 @@ impl Shared {
         let letter = |(entry, reason): &(&Entry, String)| refusal(entry, sink, reason, now_ms);
         let buried = self.dead.add_in(&mut batch, to_letters.into_iter().map(letter).collect());
         let notes: Vec<Note<'_>> =
-            to_action.iter().map(|(entry, reason)| Note { entry, resource: sink, reason }).collect();
+            to_action.iter().map(|(entry, reason)| Note { entry, resource: sink, reason, function: None }).collect();
         self.failures.commit(batch, &notes, now_ms)?;
         self.dead.added(buried);
         Ok(())

@@ -210,6 +210,31 @@ fn a_row_that_fails_after_its_error_action_is_a_dead_letter() {
 }
 
 #[test]
+fn a_failed_call_goes_where_refused_rows_go_and_is_known_to_a_replay() {
+    let folder = tempfile::tempdir().unwrap();
+    let calls =
+        [with_payload(5, 0), entry(6)].map(|entry| FailedCall::new(entry, "aws_lambda", "double", "status 500"));
+    {
+        let outbox = open(folder.path());
+        outbox.calls_failed(&calls, 9).unwrap();
+        outbox.calls_failed(&calls, 10).unwrap();
+    }
+    let outbox = open(folder.path());
+    let told = outbox.failures().read(&mut Place::default(), 10).unwrap();
+    let failure = &told[0].failures[0];
+    assert_eq!((told.len(), told[0].failures.len(), told[0].position), (1, 1, entry(5).position));
+    assert_eq!((failure.function.as_deref(), &*failure.resource), (Some("aws_lambda"), "double"));
+    let letters = outbox.dead().read(LetterId(0), 9).unwrap();
+    let shown: Vec<_> = letters.iter().map(|one| (&*one.sink, &*one.entry.id, &*one.entry.body)).collect();
+    assert_eq!(shown, [("aws_lambda(double)", "6-6-r-call", &entry(6).body[..])]);
+    let known = |epoch| outbox.failures().has_failed_call("r", entry(epoch).position).unwrap();
+    assert_eq!([4, 5, 6].map(known), [false, true, true]);
+    // A row that a sink refused says nothing of calls.
+    outbox.refuse(&entry(7), "place", "no key", 9).unwrap();
+    assert!(!known(7));
+}
+
+#[test]
 fn a_refused_row_without_error_action_is_one_dead_letter_however_often_it_is_replayed() {
     let folder = tempfile::tempdir().unwrap();
     let outbox = open(folder.path());
