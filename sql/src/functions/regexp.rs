@@ -4,6 +4,7 @@
 //! in matches and in the length of what it makes. A pattern that does not compile, or a search beyond its bounds, is
 //! Undefined. The bounds look at pattern and text only, so that a replay meets them in the same places.
 
+mod behind;
 mod java;
 
 use std::cell::RefCell;
@@ -45,19 +46,22 @@ struct Compiled {
     size: usize,
     /// It is not for an automaton: look-around, back-references, atomic groups.
     hard: bool,
+    /// Groups whose text is not known.
+    lost: Vec<usize>,
 }
 
 impl Compiled {
     fn new(pattern: &str, before_line_end: bool) -> Option<Compiled> {
-        let pattern = java::translate(pattern, before_line_end)?;
-        let tree = Expr::parse_tree(&pattern).ok()?;
-        let regex = RegexBuilder::new(&pattern)
+        let java::Translated { text, lost } = java::translate(pattern, before_line_end)?;
+        let tree = Expr::parse_tree(&text).ok()?;
+        let regex = RegexBuilder::new(&text)
             .backtrack_limit(MAX_BACKTRACKS)
             .delegate_size_limit(MAX_COMPILED)
             .delegate_dfa_size_limit(MAX_COMPILED)
             .build()
             .ok()?;
-        Some(Compiled { regex, size: size(&tree.expr), hard: tree.expr.has_descendant_or_self(is_hard) })
+        let lost = lost.into_iter().map(|group| group as usize).collect();
+        Some(Compiled { regex, size: size(&tree.expr), hard: tree.expr.has_descendant_or_self(is_hard), lost })
     }
 
     /// Characters compared in a search at the worst.
@@ -190,7 +194,7 @@ fn replace_all(compiled: &Compiled, text: &str, replacement: &str) -> Option<Str
         };
         let found = captures.get(0)?.range();
         result.push_str(text.get(copied..found.start)?);
-        expand(replacement, &captures, regex, &mut result)?;
+        expand(replacement, &captures, compiled, &mut result)?;
         if result.len() > MAX_TEXT {
             return None;
         }
@@ -202,8 +206,9 @@ fn replace_all(compiled: &Compiled, text: &str, replacement: &str) -> Option<Str
 }
 
 /// Appends a replacement: `$n` and `${name}` are groups, a backslash takes the next character as it is. `None` for a
-/// group that does not exist and for a lone `$` or backslash.
-fn expand(replacement: &str, captures: &Captures<'_, str>, regex: &Regex, result: &mut String) -> Option<()> {
+/// group that does not exist or whose text is not known, and for a lone `$` or backslash.
+fn expand(replacement: &str, captures: &Captures<'_, str>, compiled: &Compiled, result: &mut String) -> Option<()> {
+    let regex = &compiled.regex;
     let groups = regex.captures_len();
     let mut characters = replacement.chars().peekable();
     while let Some(character) = characters.next() {
@@ -225,6 +230,9 @@ fn expand(replacement: &str, captures: &Captures<'_, str>, regex: &Regex, result
                     }
                     group = longer;
                     characters.next();
+                }
+                if compiled.lost.contains(&group) {
+                    return None;
                 }
                 result.push_str(captures.get(group).map_or("", |group| group.as_str()));
             }
@@ -260,6 +268,30 @@ mod tests {
         }
         assert_eq!(replaced("b", "a", "$9"), "b".into());
         assert_eq!(replaced("a\n", "$", "x"), "ax\nx".into());
+    }
+
+    /// What Java's own regular expressions find, and replace, in patterns with look-behind. The vectors were printed by
+    /// `sql/tests/java/LookBehind.java` (OpenJDK 17).
+    #[test]
+    fn looking_back_finds_what_java_finds() {
+        // Atomic and possessive parts of different lengths are Undefined here.
+        let not_here = ["(?<=a?+a)b", "(?<=(?>a|ab)c)d", "(?<=(?>a?)b)c", "(?<=a{1,2}+)b", "(?<=(?:ab){1,2}+)c"];
+        let mut wrong = Vec::new();
+        for line in include_str!("../../tests/java/look-behind.jsonl").lines() {
+            let case: serde_json::Value = serde_json::from_str(line).unwrap();
+            let (pattern, text) = (case["pattern"].as_str().unwrap(), case["text"].as_str().unwrap());
+            let value = |name: &str| case[name].as_str().map_or(Value::Undefined, Value::from);
+            let (found, marked) = (substr(&[text.into(), pattern.into()]), replaced(text, pattern, "<$0>"));
+            let expected = if not_here.contains(&pattern) {
+                (Value::Undefined, Value::Undefined)
+            } else {
+                (value("found"), value("marked"))
+            };
+            if (found, marked) != expected {
+                wrong.push(line);
+            }
+        }
+        assert!(wrong.is_empty(), "{} cases: {:#?}", wrong.len(), &wrong[..wrong.len().min(20)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! how braces, back-references and escaped signs are read. Not translated: `(?i)` ignores case beyond ASCII as well, and
 //! `(?m)` knows `\n` only.
 
+use super::behind;
 use std::fmt::Write as _;
 use std::iter::Peekable;
 use std::str::Chars;
@@ -32,15 +33,26 @@ const POSIX: [(&str, &str); 13] = [
     ("Space", "space"),
 ];
 
+/// A pattern in our spelling.
+pub(super) struct Translated {
+    pub text: String,
+    /// Groups that are counted and never captured, see [`behind`].
+    pub lost: Vec<u32>,
+}
+
 /// The pattern in our spelling; `None` for what Java refuses and we can tell. `before_line_end`: the texts it is for end
 /// with a line end, in front of which `$` and `\Z` match as well.
-pub(super) fn translate(pattern: &str, before_line_end: bool) -> Option<String> {
+pub(super) fn translate(pattern: &str, before_line_end: bool) -> Option<Translated> {
     let mut translator = Translator {
         rest: pattern.chars().peekable(),
         out: String::with_capacity(pattern.len() + 16),
         class_depth: 0,
         class_begins: false,
         groups: 0,
+        open: Vec::new(),
+        lost: Vec::new(),
+        referred: Vec::new(),
+        is_extended: sets_flag(pattern, 'x'),
         // Flags hold for a part of the pattern; what they change is then left alone in all of it.
         any_is_any: sets_flag(pattern, 's') || sets_flag(pattern, 'd'),
         end_is_end: !before_line_end || sets_flag(pattern, 'm'),
@@ -48,7 +60,8 @@ pub(super) fn translate(pattern: &str, before_line_end: bool) -> Option<String> 
     while let Some(character) = translator.rest.next() {
         translator.character(character)?;
     }
-    Some(translator.out)
+    let Translator { out: text, lost, referred, .. } = translator;
+    referred.iter().all(|group| !lost.contains(group)).then_some(Translated { text, lost })
 }
 
 /// True if a text ends with a line end.
@@ -71,8 +84,22 @@ struct Translator<'p> {
     class_begins: bool,
     /// Groups so far.
     groups: u32,
+    /// The groups that are open, innermost last.
+    open: Vec<Open>,
+    lost: Vec<u32>,
+    /// Groups that are referred to.
+    referred: Vec<u32>,
+    /// Blanks and comments may stand between the parts.
+    is_extended: bool,
     any_is_any: bool,
     end_is_end: bool,
+}
+
+/// An open group.
+enum Open {
+    /// A look-behind, with the place of its parenthesis in what is written, and the groups before it.
+    Behind(usize, u32),
+    Other,
 }
 
 impl Translator<'_> {
@@ -93,6 +120,7 @@ impl Translator<'_> {
             }
             '{' => return self.counted(),
             '(' => return self.group(),
+            ')' => return self.close(),
             _ => {}
         }
         self.out.push(character);
@@ -156,7 +184,9 @@ impl Translator<'_> {
 
     /// What opens a group. Of inline flags those are kept that mean the same.
     fn group(&mut self) -> Option<()> {
+        let start = self.out.len();
         self.out.push('(');
+        self.open.push(Open::Other);
         if self.rest.next_if_eq(&'?').is_none() {
             self.groups += 1;
             return Some(());
@@ -168,8 +198,11 @@ impl Translator<'_> {
                 self.out.push('<');
                 let is_name = self.rest.peek()?.is_ascii_alphabetic();
                 self.groups += u32::from(is_name);
-                if !is_name && !matches!(self.rest.peek()?, '=' | '!') {
-                    return None;
+                if !is_name {
+                    let kind = self.rest.next_if(|next| matches!(next, '=' | '!'))?;
+                    self.out.push(kind);
+                    self.open.pop();
+                    self.open.push(Open::Behind(start, self.groups));
                 }
             }
             ':' | '=' | '!' | '>' => {}
@@ -187,12 +220,44 @@ impl Translator<'_> {
                 }
                 match self.rest.next()? {
                     // Without a flag it is a group that holds nothing, or a plain one.
-                    ')' if self.out.ends_with('?') => self.out.push_str(":)"),
-                    end @ (')' | ':') => self.out.push(end),
+                    end @ (')' | ':') => {
+                        if end == ')' {
+                            self.open.pop();
+                        }
+                        self.out.push_str(if end == ')' && self.out.ends_with('?') { ":" } else { "" });
+                        self.out.push(end);
+                    }
                     _ => return None,
                 }
             }
         }
+        Some(())
+    }
+
+    /// The end of a group. A look-behind is written out if its matches differ in length.
+    fn close(&mut self) -> Option<()> {
+        let Open::Behind(start, groups) = self.open.pop()? else {
+            self.out.push(')');
+            return Some(());
+        };
+        const OPENING: usize = "(?<=".len();
+        let whole = self.out.split_off(start);
+        let (opening, inside) = whole.split_at_checked(OPENING)?;
+        if self.is_extended {
+            // Blanks and comments are not told from characters here. The matcher takes what has one length.
+            self.out.push_str(&whole);
+            self.out.push(')');
+            return Some(());
+        }
+        let written = behind::written_out(inside, opening.ends_with('!'))?;
+        if written.loses_groups {
+            for group in groups + 1..=self.groups {
+                self.lost.push(group);
+                // It is counted, and never matches.
+                self.out.push_str("(?:(?!)())?");
+            }
+        }
+        self.out.push_str(&written.text);
         Some(())
     }
 
@@ -206,6 +271,7 @@ impl Translator<'_> {
             group = longer;
             self.rest.next();
         }
+        self.referred.push(group);
         let _ = write!(self.out, r"(?:\{group})");
         Some(())
     }
