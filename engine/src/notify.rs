@@ -18,7 +18,8 @@ pub(crate) fn publishing(catalog: &Catalog, rule: &Arc<Rule>) -> Arc<Rule> {
     let mut publishing = Rule::clone(rule);
     for action in &mut publishing.actions {
         if let Some(topic) = published(catalog, action) {
-            action.target = Target::Topic { topic: Template::constant(topic), qos: 1, retain: false };
+            let topic = Template::constant(topic);
+            action.target = Target::Topic { topic, qos: 1, retain: false, headers: Box::default() };
         }
     }
     Arc::new(publishing)

@@ -11,6 +11,7 @@ pub mod decimal;
 pub mod diagnostic;
 pub mod eval;
 pub mod functions;
+pub mod headers;
 pub mod json;
 pub mod lower;
 pub mod message;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::ast::{Dialect, Expr, Select, Span, Template};
+use crate::headers::Headers;
 use crate::outside::Parameter;
 use crate::topic::TopicFilter;
 
@@ -189,12 +190,12 @@ impl PartialEq for Action {
 }
 
 impl Action {
-    /// Its templates, in the order of the parameters: hash key, range key, payload field, operation; or the topic; or
-    /// those of what it says to a destination outside.
+    /// Its templates, in the order of the parameters: hash key, range key, payload field, operation; or the topic, then
+    /// those of its headers; or those of what it says to a destination outside.
     pub fn templates(&self) -> Vec<&Template> {
         match &self.target {
             Target::Named(_) => Vec::new(),
-            Target::Topic { topic, .. } => vec![topic],
+            Target::Topic { topic, headers, .. } => std::iter::once(topic).chain(headers.templates()).collect(),
             Target::Outside(outside) => outside.parameters.iter().flat_map(Parameter::values).collect(),
             Target::Item(item) => {
                 let range = item.range.as_ref().map(|range| &range.value);
@@ -210,7 +211,7 @@ impl Action {
     pub fn template_count(&self) -> usize {
         match &self.target {
             Target::Named(_) => 0,
-            Target::Topic { .. } => 1,
+            Target::Topic { headers, .. } => 1 + headers.single.len() + 2 * headers.user.len(),
             Target::Outside(outside) => outside.parameters.iter().flat_map(Parameter::values).count(),
             Target::Item(item) => 3 + usize::from(item.range.is_some()),
         }
@@ -220,7 +221,7 @@ impl Action {
     pub fn templates_mut(&mut self) -> Vec<&mut Template> {
         match &mut self.target {
             Target::Named(_) => Vec::new(),
-            Target::Topic { topic, .. } => vec![topic],
+            Target::Topic { topic, headers, .. } => std::iter::once(topic).chain(headers.templates_mut()).collect(),
             Target::Outside(outside) => outside.parameters.iter_mut().flat_map(Parameter::values_mut).collect(),
             Target::Item(item) => {
                 let range = item.range.as_mut().map(|range| &mut range.value);
@@ -294,6 +295,8 @@ pub enum Target {
         qos: u8,
         /// RETAIN.
         retain: bool,
+        /// MQTT 5 properties; native rules have none.
+        headers: Box<Headers>,
     },
     /// A sink that is told more than the row: actions of AWS documents that send something somewhere.
     Outside(Box<OutsideTarget>),

@@ -11,8 +11,66 @@ from harness import equal, expect, wait
 FARM = pathlib.Path(__file__).resolve().parents[2] / "examples" / "farm"
 READINGS = 300
 
+# What a republish says of itself to subscribers with MQTT 5.
+DOCUMENT = {
+    "sql": "SELECT * FROM 'questions/+'",
+    "awsIotSqlVersion": "2016-03-23",
+    "actions": [{"republish": {"topic": "answers/${topic(2)}", "qos": 1, "headers": {
+        "payloadFormatIndicator": "UTF8_DATA",
+        "contentType": "text/${kind}",
+        "messageExpiry": "${seconds}",
+        "responseTopic": "${get_mqtt_property('response_topic')}",
+        "correlationData": "${get_mqtt_property('correlation_data')}",
+        "userProperties": [{"key": "from", "value": "${clientid()}"}, {"key": "from", "value": "the rule"}],
+    }}}],
+    "errorAction": {"republish": {"topic": "answers/failed"}},
+}
+
 
 def run(checks, server):
+    farm(checks, server)
+    headers(checks, server)
+
+
+def headers(checks, server):
+    folder = server.folder / "rules-headers"
+    folder.mkdir()
+    (folder / "answer.json").write_text(json.dumps(DOCUMENT))
+    with checks.check("rules: a document with headers is applied, and one with wrong ones is not"):
+        server.cli("rule", "apply", folder)
+        wrong = json.loads(json.dumps(DOCUMENT))
+        wrong["actions"][0]["republish"]["headers"]["payloadFormatIndicator"] = "text"
+        (server.folder / "rules-wrong").mkdir()
+        (server.folder / "rules-wrong" / "answer.json").write_text(json.dumps(wrong))
+        _, error = server.cli("rule", "apply", server.folder / "rules-wrong", code=1)
+        expect("UTF8_DATA or UNSPECIFIED_BYTES" in error, error)
+    with Device(server, "asker", version=V5) as asker, Device(server, "old") as old:
+        asker.subscribe("answers/#")
+        old.subscribe("answers/#")
+        with checks.check("rules: what is republished has its MQTT 5 properties, also those that templates make"):
+            question = json.dumps({"kind": "csv", "seconds": 60})
+            asker.publish("questions/7", question, ResponseTopic="replies/7", CorrelationData=b"\x00\xff")
+            answer = asker.message()
+            equal((answer.topic, answer.payload.decode()), ("answers/7", question), "message")
+            made = answer.properties
+            equal(made.PayloadFormatIndicator, 1, "format")
+            equal(made.ContentType, "text/csv", "content type")
+            equal(made.ResponseTopic, "replies/7", "response topic")
+            equal(made.CorrelationData, b"\x00\xff", "correlation data")
+            expect(0 < made.MessageExpiryInterval <= 60, f"expiry: {made.MessageExpiryInterval}")
+            equal(made.UserProperty, [("from", "asker"), ("from", "the rule")], "user properties")
+            equal(old.message().payload.decode(), question, "the same with MQTT 3.1.1")
+        with checks.check("rules: an empty header is left out, and one that cannot be sent fails the action"):
+            asker.publish("questions/8", json.dumps({"kind": "csv", "seconds": 5}))
+            made = asker.message().properties
+            expect(not hasattr(made, "ResponseTopic") and not hasattr(made, "CorrelationData"), f"properties: {made}")
+            asker.publish("questions/9", json.dumps({"kind": "csv", "seconds": "soon"}))
+            failure = json.loads(asker.message().payload)["failures"][0]
+            equal(failure["failedAction"], "RepublishAction", "action")
+            expect("messageExpiry is a whole number of seconds" in failure["errorMessage"], failure)
+
+
+def farm(checks, server):
     with checks.check("rules: the farm example is applied, and a second time changes nothing"):
         out, _ = server.cli("rule", "apply", FARM)
         for said in ("create rule too_hot", "create table sensor_data", "create sink farm_lake", "In force from epoch"):

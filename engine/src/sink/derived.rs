@@ -80,18 +80,23 @@ impl DerivedSink {
 
     fn frame(&self, batch: &RowBatch, row: usize, frames: &mut Batch) {
         let Some(action) = batch.rule.rule.actions.get(batch.action) else { return };
-        let Target::Topic { qos, retain, .. } = &action.target else { return };
+        let Target::Topic { qos, retain, headers, .. } = &action.target else { return };
         let message = batch.rows.messages.get(row).copied().unwrap_or_default();
         let hops = batch.origins.hops.get(message as usize).copied().unwrap_or_default().saturating_add(1);
         let payload = batch.rows.json(row);
         let from = batch.origins.topic.get(message as usize).map(|topic| &**topic).unwrap_or_default();
         let payload = notify::text(from, &payload, &["mqtt"]);
-        let topic = batch.templates(row).next().flatten().unwrap_or_default();
+        let mut texts = batch.templates(row);
+        let topic = texts.next().flatten().unwrap_or_default();
         let topic = topic.strip_prefix('$').filter(|rest| rest.starts_with('$')).unwrap_or(topic);
-        if let Err(reason) = self.check(topic, hops) {
-            self.refuse(batch, row, message, topic, &payload, &reason);
-            return;
-        }
+        let checked = self.check(topic, hops).and_then(|()| headers.section(texts));
+        let properties = match checked {
+            Ok(properties) => properties,
+            Err(reason) => {
+                self.refuse(batch, row, message, topic, &payload, &reason);
+                return;
+            }
+        };
         frames.push(&RecordFields {
             kind: RecordKind::Message,
             time_ms: self.log.now_ms(),
@@ -100,6 +105,7 @@ impl DerivedSink {
             retain: *retain,
             origin: &batch.row_id(row),
             hops,
+            properties: &properties,
             payload: &payload,
             ..RecordFields::default()
         });

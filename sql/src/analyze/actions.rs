@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::ast::{Dialect, Span, Template};
 use crate::diagnostic::Diagnostic;
+use crate::headers::{Header, Headers};
 use crate::parse::{Extract, Json, JsonKind, Member, template_parts};
 use crate::rule::{Action, ItemTarget, KeyTemplate, Target};
 use crate::suggest;
@@ -324,10 +325,81 @@ impl<'a> Parameters<'a> {
                 0
             }
         };
-        if let Some(headers) = self.get("headers") {
-            let message = "\"headers\" of republish are not available in this version".to_owned();
-            self.reader.error("not-available", headers.span, message, None);
+        let headers = self.mqtt_headers();
+        Some(Target::Topic { topic: topic?, qos, retain: false, headers: Box::new(headers) })
+    }
+
+    /// The MQTT 5 properties of what is published.
+    fn mqtt_headers(&mut self) -> Headers {
+        let mut headers = Headers::default();
+        let Some(value) = self.get("headers") else { return headers };
+        let JsonKind::Object(members) = &value.kind else {
+            self.reader.expected("headers", "an object", value);
+            return headers;
+        };
+        let names = Header::ALL.map(Header::name);
+        let known: Vec<&str> = names.into_iter().chain(["userProperties"]).collect();
+        self.reader.unknown(members, &known, "\"headers\"");
+        let get = |name: &str| members.iter().find(|member| member.name == name).map(|member| &member.value);
+        for header in Header::ALL {
+            let Some(value) = get(header.name()) else { continue };
+            let template = match &value.kind {
+                JsonKind::Number(number) if header == Header::MessageExpiry => Template::constant(number.as_str()),
+                _ => match self.header(header.name(), value) {
+                    Some(template) => template,
+                    None => continue,
+                },
+            };
+            if let Some(text) = template.as_constant().filter(|text| !text.is_empty())
+                && let Err(reason) = header.write(text, &mut Vec::new())
+            {
+                self.reader.error("parameter", value.span, reason, None);
+            }
+            headers.single.push((header, template));
         }
-        Some(Target::Topic { topic: topic?, qos, retain: false })
+        if let Some(value) = get("userProperties") {
+            headers.user = self.user_properties(value);
+        }
+        headers
+    }
+
+    fn header(&mut self, name: &str, value: &Json) -> Option<Template> {
+        let JsonKind::String(extract) = &value.kind else {
+            self.reader.expected(name, "a text", value);
+            return None;
+        };
+        Some(self.read_template(extract))
+    }
+
+    fn user_properties(&mut self, value: &Json) -> Vec<(Template, Template)> {
+        const MOST: usize = 100;
+        let JsonKind::Array(items) = &value.kind else {
+            self.reader.expected("userProperties", "an array of objects", value);
+            return Vec::new();
+        };
+        if items.len() > MOST {
+            let message = format!("\"userProperties\" has {} entries, and may have {MOST}", items.len());
+            self.reader.error("parameter", value.span, message, None);
+        }
+        let mut pairs = Vec::new();
+        for item in items {
+            let JsonKind::Object(members) = &item.kind else {
+                self.reader.expected("userProperties", "an array of objects", item);
+                continue;
+            };
+            self.reader.unknown(members, &["key", "value"], "a user property");
+            let mut part = |name: &str| {
+                let Some(member) = members.iter().find(|member| member.name == name) else {
+                    let message = format!("a user property needs \"{name}\"");
+                    self.reader.error("parameter", item.span, message, None);
+                    return None;
+                };
+                self.header(name, &member.value)
+            };
+            if let (Some(key), Some(value)) = (part("key"), part("value")) {
+                pairs.push((key, value));
+            }
+        }
+        pairs
     }
 }

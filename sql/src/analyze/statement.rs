@@ -45,7 +45,7 @@ pub fn parse_rule(text: &str, dialect: Dialect, template: Option<&str>) -> Resul
     });
     let action = |topic: Template| Action {
         kind: "into".into(),
-        target: Target::Topic { topic, qos: 0, retain: false },
+        target: Target::Topic { topic, qos: 0, retain: false, headers: Box::default() },
         span: whole,
     };
     let filter = select.from.as_ref().and_then(|(text, _)| TopicFilter::new(text).ok());

@@ -228,7 +228,7 @@ impl Parser<'_> {
                 self.advance();
             }
             let retain = self.eat_word("RETAIN");
-            Target::Topic { topic, qos, retain }
+            Target::Topic { topic, qos, retain, headers: Box::default() }
         } else {
             if token.kind == Kind::String {
                 let topic = self.source(token).to_owned();

@@ -124,7 +124,7 @@ impl Printer {
     fn target(&mut self, action: &Action) {
         match &action.target {
             Target::Named(name) => self.name(name),
-            Target::Topic { topic, qos, retain } => {
+            Target::Topic { topic, qos, retain, .. } => {
                 self.push("TOPIC ");
                 let text = print_template(topic, self.dialect);
                 self.text(&text);

@@ -18,8 +18,10 @@ pub(super) fn rule(sql: &str, dialect: Dialect, templates: &[&str], into_sink: b
     let select = parse_statement(sql, dialect).unwrap_or_else(|mistakes| panic!("{sql}: {mistakes:?}"));
     let topic = |text: &&str| -> Template { parse_template(text, dialect).unwrap() };
     let target = |target| Action { kind: "into".into(), target, span: Span::default() };
-    let mut actions: Vec<Action> =
-        templates.iter().map(|t| target(Target::Topic { topic: topic(t), qos: 0, retain: false })).collect();
+    let mut actions: Vec<Action> = templates
+        .iter()
+        .map(|t| target(Target::Topic { topic: topic(t), qos: 0, retain: false, headers: Box::default() }))
+        .collect();
     if into_sink {
         actions.push(target(Target::Named("lake".into())));
     }

@@ -225,9 +225,10 @@ impl Explain {
 /// Where its rows go.
 fn writes(rule: &Rule) -> Vec<String> {
     let of_action = |action: &hedgerow_sql::rule::Action| match &action.target {
-        Target::Topic { topic, qos, retain } => {
+        Target::Topic { topic, qos, retain, headers } => {
             let retain = if *retain { ", retained" } else { "" };
-            format!("topic {} with QoS {qos}{retain}", print_template(topic, rule.dialect))
+            let headers = if headers.is_empty() { "" } else { ", with MQTT 5 properties" };
+            format!("topic {} with QoS {qos}{retain}{headers}", print_template(topic, rule.dialect))
         }
         _ => action.destination().map(ToString::to_string).unwrap_or_default(),
     };
