@@ -10,7 +10,7 @@
 //! the bug `mark_before_rows` alive, `table.after_mark_before_rows`, with `outbox_without_mark`, `outbox.before_mark`.
 //! Bugs: `ack_before_sync`, `mark_before_rows`, `skip_without_mark`, `notice_repeats`, `late_disarm`, `fired_forgotten`,
 //! `end_without_note`, `outbox_without_mark`, `queue_without_mark`, `delete_forgotten`, `confirm_before_answer`,
-//! `lookup_reads_newest`, `errors_told_as_read`, `failed_call_forgotten`.
+//! `lookup_reads_newest`, `errors_told_as_read`, `failed_call_forgotten`, `windows_shifted`.
 
 use std::cell::Cell;
 use std::sync::OnceLock;

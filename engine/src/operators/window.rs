@@ -21,6 +21,7 @@ use hedgerow_sql::message::Message;
 use hedgerow_sql::program::Rows;
 use hedgerow_sql::rule::Windowed;
 use hedgerow_sql::value::{MAX_TEXT, Value};
+use hedgerow_storage::fault;
 
 use crate::errors::{ErrorSample, Errors, excerpt};
 use crate::metrics::EngineMetrics;
@@ -180,7 +181,8 @@ impl WindowState {
             .entry(Arc::clone(&row.rule.rule.name))
             .or_insert_with(|| RuleState { rule: Arc::clone(&row.rule), windows: BTreeMap::new() });
         let Window::Tumble { width_us } = windowed.window;
-        let end = (row.position.0 / width_us.max(1) + 1) * width_us.max(1);
+        let shift = if fault::bug("windows_shifted") { width_us.saturating_sub(1) } else { 0 };
+        let end = ((row.position.0 + shift) / width_us.max(1) + 1) * width_us.max(1);
         let window = state.windows.entry(end).or_default();
         let slot = slot_of(row.hash);
         let group = match window.groups.entry(Arc::clone(&row.key.text)) {

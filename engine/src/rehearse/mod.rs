@@ -1,11 +1,16 @@
 //! A rule over time and given messages, without a log: windows and timers in rule tests. The program and the operators
-//! are those of the dataflow; only the log's time is made up, from the times of the messages.
+//! are those of the dataflow; only the log's time is made up, from the times of the messages. What they give is compared
+//! with a plain reference.
+
+mod opinion;
 
 use std::sync::Arc;
 
 use hedgerow_sql::program::{Program, RuleRows};
 use hedgerow_sql::rule::Rule;
 use hedgerow_sql::vectors::{Event, Given, Outcome, Row, reaches};
+
+use opinion::Opinion;
 
 use crate::errors::Errors;
 use crate::metrics::{EngineMetrics, RuleStats};
@@ -16,7 +21,7 @@ use crate::rows::{ActiveRule, Destination, Origins, RowBatch};
 /// What comes of each event, one after the other: rows of windows that closed until then, and of timers that went off.
 ///
 /// # Errors
-/// When the messages are not in the order of their times.
+/// When the messages are not in the order of their times, or the operators and their reference do not agree.
 pub fn rehearse(rule: &Arc<Rule>, events: &[&Event]) -> Result<Vec<Outcome>, String> {
     if rule.select.absence.is_some() && rule.asks() {
         return Err("this rule looks up a table when its time is up, and a rule test has no tables".to_owned());
@@ -24,10 +29,12 @@ pub fn rehearse(rule: &Arc<Rule>, events: &[&Event]) -> Result<Vec<Outcome>, Str
     let destinations = rule.actions.iter().map(|_| Destination::Derived).collect();
     let active = Arc::new(ActiveRule::new(Arc::clone(rule), destinations, Arc::new(RuleStats::default())));
     let mut stage = Stage::new(&active);
+    let mut opinion = Opinion::new(rule);
     let mut now: u64 = 0;
     let mut outcomes = Vec::new();
     for event in events {
         let mut out = Vec::new();
+        let mut expected = Vec::new();
         let mut failed = None;
         match event {
             Event::Wait(ms) => now = now.saturating_add(ms.saturating_mul(1_000)),
@@ -39,13 +46,25 @@ pub fn rehearse(rule: &Arc<Rule>, events: &[&Event]) -> Result<Vec<Outcome>, Str
                 // No two commits of a log have the same time.
                 now = time.max(now.saturating_add(1));
                 stage.pass(now, &mut out);
+                expected.extend(opinion.as_mut().map(|opinion| opinion.pass(now)).into_iter().flatten());
                 if reaches(rule, given) {
                     failed = stage.take(given, now, &mut out);
+                    if let Some(opinion) = &mut opinion {
+                        opinion.take(given, now);
+                    }
                 }
             }
         }
         stage.pass(now, &mut out);
-        outcomes.push(failed.map_or_else(|| Outcome::Rows(rows(&active, &out)), Outcome::Failed));
+        let came = rows(&active, &out);
+        if let Some(opinion) = &mut opinion {
+            expected.extend(opinion.pass(now));
+            if !opinion::agree(&came, &expected) {
+                let (came, expected) = (Outcome::Rows(came), Outcome::Rows(expected));
+                return Err(format!("a defect of Hedgerow: it gives {came}, and its plain reference {expected}"));
+            }
+        }
+        outcomes.push(failed.map_or(Outcome::Rows(came), Outcome::Failed));
     }
     Ok(outcomes)
 }
@@ -211,6 +230,15 @@ wait 10 seconds
         assert_eq!(report(OUTAGES).passed, 1, "{:?}", report(OUTAGES));
         for (from, to) in [("wait 1 second\n", "wait 1 millisecond\n"), ("\"n\": 3}", "\"n\": 1}"), ("soon", "3")] {
             assert_eq!(report(&OUTAGES.replace(from, to)).failed.len(), 1, "{from}");
+        }
+    }
+
+    #[test]
+    fn what_the_reference_does_not_say_is_a_defect() {
+        for (bug, text) in [("notice_repeats", OUTAGES), ("windows_shifted", CASES)] {
+            let report = hedgerow_storage::fault::with_bug(bug, || report(text));
+            let told = format!("{:?}", report.failed);
+            assert!(told.contains("a defect of Hedgerow"), "{bug}: {told}");
         }
     }
 
