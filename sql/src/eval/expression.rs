@@ -190,10 +190,13 @@ impl<'f, 'a> Frame<'f, 'a> {
             operand => operand,
         };
         for (when, then) in branches {
-            let when = self.evaluate(when);
-            let hit = match &operand {
-                Some(operand) => operand.equals(&when) == Some(true),
-                None => truth(&when),
+            let hit = match (&operand, &when.kind) {
+                // Thousands of branches are mostly compared with literals, which need not be copied for it.
+                (Some(operand), ExprKind::Literal(value)) => {
+                    self.scope.charge(1) && operand.equals(value) == Some(true)
+                }
+                (Some(operand), _) => operand.equals(&self.evaluate(when)) == Some(true),
+                (None, _) => truth(&self.evaluate(when)),
             };
             if hit {
                 return self.evaluate(then);

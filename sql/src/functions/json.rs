@@ -8,7 +8,7 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use base64::prelude::BASE64_STANDARD;
 
 use super::Since::{Always, Native, V2016};
-use super::{ANY, Function, Purity};
+use super::{ANY, Function, Purity, string};
 use crate::ast::{Expr, ExprKind};
 use crate::eval::{Frame, Scope};
 use crate::json;
@@ -43,7 +43,8 @@ pub(crate) fn get(of: &Value, key: &Value) -> Value {
     match (of, key) {
         (Value::Array(elements), _) => position().and_then(|at| elements.get(at)).cloned().unwrap_or_default(),
         (Value::String(text), _) => {
-            position().and_then(|at| text.chars().nth(at)).map(|character| character.to_string()).into()
+            let rest = |at| text.get(string::offset(text, at)..);
+            position().and_then(rest).and_then(|rest| rest.chars().next()).map(|character| character.to_string()).into()
         }
         (Value::Object(object), Value::String(name)) => object.get(name).cloned().unwrap_or_default(),
         _ => Value::Undefined,

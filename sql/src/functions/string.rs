@@ -135,7 +135,41 @@ pub(crate) fn part(text: &str, from: i64, to: i64) -> &str {
         let to = to.min(text.len());
         return text.get(from.min(to)..to).unwrap_or_default();
     }
-    let byte = |character: usize| text.char_indices().nth(character).map_or(text.len(), |(at, _)| at);
-    let start = byte(from);
-    text.get(start..byte(to).max(start)).unwrap_or_default()
+    let start = offset(text, from);
+    let rest = text.get(start..).unwrap_or_default();
+    rest.get(..offset(rest, to.saturating_sub(from))).unwrap_or_default()
+}
+
+/// The byte at which a character begins, by its number; the text's length if there is none.
+pub(crate) fn offset(text: &str, character: usize) -> usize {
+    /// Bytes whose characters are counted at once, which is much faster than going over them.
+    const BLOCK: usize = 2_048;
+    let (mut start, mut left) = (0_usize, character);
+    while let Some(end) = start.checked_add(BLOCK).filter(|end| *end < text.len()) {
+        let end = text.floor_char_boundary(end);
+        let count = text.get(start..end).unwrap_or_default().chars().count();
+        if count > left {
+            break;
+        }
+        (start, left) = (end, left - count);
+    }
+    let rest = text.get(start..).unwrap_or_default();
+    rest.char_indices().nth(left).map_or(text.len(), |(at, _)| start + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{offset, part};
+
+    #[test]
+    fn characters_are_found_in_long_texts() {
+        let text: String = (0..6_000).map(|n| if n % 3 == 0 { 'é' } else { '€' }).collect();
+        let starts: Vec<usize> = text.char_indices().map(|(at, _)| at).collect();
+        for (character, start) in starts.iter().enumerate() {
+            assert_eq!(offset(&text, character), *start, "{character}");
+        }
+        assert_eq!([6_000, usize::MAX].map(|beyond| offset(&text, beyond)), [text.len(); 2]);
+        assert_eq!((part(&text, 5_998, 9_000).chars().count(), part(&text, 3, 5)), (2, "é€"));
+        assert_eq!((part(&text, 5, 3), offset("", 0)), ("", 0));
+    }
 }

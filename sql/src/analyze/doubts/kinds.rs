@@ -1,8 +1,12 @@
 //! Comparisons of what is never equal, never ordered, or never an array.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use super::{constant, literal};
 use crate::ast::{BinaryOp, CastType, Dialect, Expr, ExprKind, UnaryOp};
 use crate::diagnostic::Diagnostic;
+use crate::parse::print_expr;
 use crate::value::Value;
 
 /// The kind an expression has whenever it has a value.
@@ -219,14 +223,14 @@ pub(super) fn cases(expr: &Expr, dialect: Dialect, out: &mut Vec<Diagnostic>) {
     let ExprKind::Case { operand, branches, otherwise } = &expr.kind else { return };
     let operand = operand.as_deref();
     let mut certain = None;
-    for (index, (when, _)) in branches.iter().enumerate() {
+    let mut seen = Earlier::new(dialect, branches.len());
+    for (when, _) in branches {
         if let Some(certain) = certain {
             let message = "this branch is never taken: an earlier one always is";
             out.push(Diagnostic::warning("unreachable", when.span, message).label(certain, "always taken"));
             return;
         }
-        let earlier = branches.iter().take(index).find(|(earlier, _)| earlier == when && !calls(when));
-        if let Some((earlier, _)) = earlier {
+        if let Some(earlier) = seen.same_as(when) {
             let message = "this branch is never taken: an earlier one is the same";
             out.push(Diagnostic::warning("unreachable", when.span, message).label(earlier.span, "the earlier one"));
             continue;
@@ -254,6 +258,43 @@ pub(super) fn cases(expr: &Expr, dialect: Dialect, out: &mut Vec<Diagnostic>) {
     if let (Some(certain), Some(otherwise)) = (certain, otherwise) {
         let message = "ELSE is never taken: an earlier branch always is";
         out.push(Diagnostic::warning("unreachable", otherwise.span, message).label(certain, "always taken"));
+    }
+}
+
+/// Expressions that came before, to find one that is the same.
+struct Earlier<'e> {
+    dialect: Dialect,
+    all: Vec<&'e Expr>,
+    /// By their text, where there are many.
+    by_text: Option<HashMap<String, &'e Expr>>,
+}
+
+impl<'e> Earlier<'e> {
+    fn new(dialect: Dialect, expected: usize) -> Self {
+        /// So many are compared one with the other.
+        const FEW: usize = 256;
+        Self { dialect, all: Vec::new(), by_text: (expected > FEW).then(HashMap::new) }
+    }
+
+    /// An earlier one that is the same, if it calls nothing; without one, this is an earlier one from now on.
+    fn same_as(&mut self, expr: &'e Expr) -> Option<&'e Expr> {
+        if calls(expr) {
+            return None;
+        }
+        let found = match &mut self.by_text {
+            None => self.all.iter().find(|earlier| **earlier == expr).copied(),
+            Some(by_text) => match by_text.entry(print_expr(expr, self.dialect)) {
+                Entry::Occupied(earlier) => Some(*earlier.get()),
+                Entry::Vacant(place) => {
+                    place.insert(expr);
+                    None
+                }
+            },
+        };
+        if found.is_none() && self.by_text.is_none() {
+            self.all.push(expr);
+        }
+        found
     }
 }
 

@@ -7,13 +7,16 @@ mod constant;
 mod kinds;
 mod ranges;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::ast::{BinaryOp, Dialect, Expr, ExprKind, Items, Select};
+use crate::ast::{BinaryOp, Dialect, Expr, ExprKind, Item, Items, Select};
 use crate::diagnostic::Diagnostic;
 use crate::rule::{Action, Rule};
 use crate::value::Value;
+
+/// Parts of an expression that are looked at for each of its ORs.
+const MOST_PARTS: usize = 1_000;
 
 /// The doubts about a statement.
 pub(super) fn statement(select: &Select, dialect: Dialect, out: &mut Vec<Diagnostic>) {
@@ -65,10 +68,15 @@ fn aliases_in_where(select: &Select, filter: &Expr, out: &mut Vec<Diagnostic>) {
             read.insert(Arc::clone(name));
         });
     }
+    let mut aliases: HashMap<&Arc<str>, &Item> = HashMap::new();
+    for item in items {
+        if let Some([alias]) = item.alias.as_deref() {
+            aliases.entry(alias).or_insert(item);
+        }
+    }
     let mut said = BTreeSet::new();
     roots(filter, &mut |name, expr| {
-        let alias = items.iter().find(|item| matches!(item.alias.as_deref(), Some([alias]) if alias == name));
-        let Some(item) = alias else { return };
+        let Some(item) = aliases.get(name) else { return };
         let is_own_name = matches!(&item.expr.kind, ExprKind::Member { name: last, .. } if last == name);
         if !is_own_name && !read.contains(name) && said.insert(Arc::clone(name)) {
             let message = format!("WHERE sees the message, not the names given with AS: `{name}` here is its member");
@@ -97,8 +105,14 @@ fn strict_logic(expr: &Expr, dialect: Dialect, out: &mut Vec<Diagnostic>) {
     for (test, other) in [(left, right), (right, left)] {
         let ExprKind::Call { function, args } = &test.kind else { continue };
         let ([arg], "isundefined" | "isnull") = (args.as_slice(), &**function) else { continue };
+        // In a long chain of OR each one is a side of the next.
+        let mut looked_at = 0;
         let mut reads = false;
-        visit(other, &mut |part| reads |= part == arg && !matches!(part.kind, ExprKind::Literal(_)));
+        visit_some(other, &mut |part| {
+            reads |= part == arg && !matches!(part.kind, ExprKind::Literal(_));
+            looked_at += 1;
+            !reads && looked_at < MOST_PARTS
+        });
         let tests_too = matches!(&other.kind, ExprKind::Call { function, .. } if function.starts_with("is"));
         if reads && !tests_too {
             let message = "where this member is missing, the other side of OR is Undefined, and so is the whole";
@@ -108,6 +122,15 @@ fn strict_logic(expr: &Expr, dialect: Dialect, out: &mut Vec<Diagnostic>) {
             return;
         }
     }
+}
+
+/// Visits an expression and its parts until one of them is enough.
+fn visit_some(expr: &Expr, goes_on: &mut dyn FnMut(&Expr) -> bool) -> bool {
+    let mut on = goes_on(expr);
+    if on {
+        expr.for_each_child(|child| on = on && visit_some(child, goes_on));
+    }
+    on
 }
 
 fn visit<'e>(expr: &'e Expr, found: &mut dyn FnMut(&'e Expr)) {

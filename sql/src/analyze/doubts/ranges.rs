@@ -1,10 +1,12 @@
 //! Conditions that exclude one another.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use super::literal;
-use crate::ast::{BinaryOp, Expr, ExprKind, Span};
+use crate::ast::{BinaryOp, Dialect, Expr, ExprKind, Span};
 use crate::diagnostic::Diagnostic;
+use crate::parse::print_expr;
 use crate::value::Value;
 
 /// BETWEEN whose bounds stand the wrong way round.
@@ -50,11 +52,12 @@ fn mirrored(op: BinaryOp) -> BinaryOp {
 
 /// Two conditions on one member that are never both true.
 pub(super) fn contradiction(conjuncts: &[&Expr], out: &mut Vec<Diagnostic>) {
-    let bounds: Vec<Bound<'_>> = conjuncts.iter().filter_map(|conjunct| bound(conjunct)).collect();
-    for (index, later) in bounds.iter().enumerate() {
-        let excluded =
-            bounds.iter().take(index).find(|earlier| earlier.member == later.member && excludes(earlier, later));
-        if let Some(earlier) = excluded {
+    /// Of one member, so many earlier ones are looked at.
+    const FEW: usize = 64;
+    let mut of_members: HashMap<String, Vec<Bound<'_>>> = HashMap::new();
+    for later in conjuncts.iter().filter_map(|conjunct| bound(conjunct)) {
+        let of_member = of_members.entry(print_expr(later.member, Dialect::Native)).or_default();
+        if let Some(earlier) = of_member.iter().take(FEW).find(|earlier| excludes(earlier, &later)) {
             let message = "this is never true together with an earlier condition: the rule never fires";
             let both_equal = earlier.op == BinaryOp::Eq && later.op == BinaryOp::Eq;
             let help =
@@ -63,6 +66,7 @@ pub(super) fn contradiction(conjuncts: &[&Expr], out: &mut Vec<Diagnostic>) {
             out.push(warning.label(earlier.span, "the earlier one"));
             return;
         }
+        of_member.push(later);
     }
 }
 
