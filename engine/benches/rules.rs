@@ -33,6 +33,10 @@ const RULES: usize = 1_000;
 const FROM: &str = "FROM 'farm/+/sensors/+'";
 const ITEMS: &str = "temperature * 1.8 + 32 AS f, humidity, topic(4) AS device";
 
+/// Memory comes from where the server gets it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// The rules in force, without anything behind them.
 struct Nowhere;
 

@@ -25,6 +25,7 @@ pub mod errors;
 mod failed_calls;
 pub mod lookup;
 pub mod metrics;
+mod names;
 mod notify;
 pub mod operators;
 pub mod rehearse;

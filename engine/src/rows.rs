@@ -11,6 +11,7 @@ use timely::container::{DrainContainer, PushInto, SizableContainer};
 use timely::dataflow::channels::ContainerBytes;
 
 use crate::metrics::RuleStats;
+pub use crate::names::Names;
 
 /// A rule in force, with what it needs at run time.
 #[derive(Debug)]
@@ -73,9 +74,9 @@ pub struct Origins {
     /// Time of receipt, milliseconds since 1970.
     pub time_ms: Vec<i64>,
     /// Topic; empty for window rows.
-    pub topic: Vec<Arc<str>>,
+    pub topic: Names,
     /// Client id; empty for window rows and derived records.
-    pub client_id: Vec<Arc<str>>,
+    pub client_id: Names,
     /// How often the record was republished.
     pub hops: Vec<u8>,
     /// The payloads, if a rule needs them for its error action; empty otherwise.

@@ -453,8 +453,8 @@ fn origins<'a>(messages: impl Iterator<Item = &'a KeptMessage>) -> Origins {
         origins.epoch.push(message.at());
         origins.offset.push(message.offset);
         origins.time_ms.push(message.deadline.map_or(message.time_ms, |deadline| (deadline / 1_000).cast_signed()));
-        origins.topic.push(Arc::clone(&message.topic));
-        origins.client_id.push(Arc::clone(&message.client_id));
+        origins.topic.push(&message.topic);
+        origins.client_id.push(&message.client_id);
         origins.hops.push(message.hops);
     }
     origins

@@ -21,7 +21,7 @@ use crate::metrics::ClassCounts;
 use crate::operators::absence::{Watched, signals};
 use crate::operators::call::{Ask, Called, KeptMessage};
 use crate::operators::window::{Keyed, KeyedRow};
-use crate::rows::{ActiveRule, Origins, RowBatch};
+use crate::rows::{ActiveRule, Names, Origins, RowBatch};
 use crate::step::{Step, worker_of};
 
 /// Messages evaluated at once, at most.
@@ -456,26 +456,16 @@ fn origins(records: &[&(u64, Record<'_>)], results: &[RuleRows]) -> Origins {
     for message in results.iter().filter(|_| most < records.len()).flat_map(|result| &result.rows.messages) {
         has_rows.get_mut(*message as usize).into_iter().for_each(|has| *has = true);
     }
-    let nobody: Arc<str> = "".into();
-    let mut last = (Arc::clone(&nobody), Arc::clone(&nobody));
+    let bytes = |text: fn(&Record<'_>) -> usize| records.iter().map(|(_, record)| text(record)).sum();
+    origins.topic = Names::with_capacity(records.len(), bytes(|record| record.topic.len()));
+    origins.client_id = Names::with_capacity(records.len(), bytes(|record| record.client_id.len()));
     for ((epoch, record), has_rows) in records.iter().zip(has_rows) {
         origins.epoch.push(*epoch);
         origins.offset.push(record.offset.0);
         origins.time_ms.push(record.time_ms);
         origins.hops.push(record.hops);
-        if !has_rows {
-            origins.topic.push(Arc::clone(&nobody));
-            origins.client_id.push(Arc::clone(&nobody));
-            continue;
-        }
-        if &*last.0 != record.topic {
-            last.0 = record.topic.into();
-        }
-        if &*last.1 != record.client_id {
-            last.1 = record.client_id.into();
-        }
-        origins.topic.push(Arc::clone(&last.0));
-        origins.client_id.push(Arc::clone(&last.1));
+        origins.topic.push(if has_rows { record.topic } else { "" });
+        origins.client_id.push(if has_rows { record.client_id } else { "" });
     }
     origins
 }

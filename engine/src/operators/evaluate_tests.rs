@@ -118,7 +118,7 @@ fn rows(evaluate: &mut Evaluate<Arc<Nowhere>>, step: &Step) -> Vec<(String, u64,
     for batch in out.iter().filter_map(|out| if let Out::Rows(batch) = out { Some(batch) } else { None }) {
         for row in 0..batch.rows.len() {
             let message = batch.rows.messages[row];
-            assert!(!batch.origins.topic[message as usize].is_empty());
+            assert!(!batch.origins.topic.get(message as usize).is_empty());
             let text = String::from_utf8(batch.rows.json(row).into_owned()).unwrap();
             rows.push((batch.rule.rule.name.to_string(), batch.origins.position(message).1, text));
         }

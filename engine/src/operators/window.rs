@@ -394,8 +394,8 @@ fn emit(rule: &Arc<ActiveRule>, end: u64, groups: Groups, metrics: &EngineMetric
         origins.epoch.push(end);
         origins.offset.push(offset);
         origins.time_ms.push((end / 1_000) as i64);
-        origins.topic.push("".into());
-        origins.client_id.push("".into());
+        origins.topic.push("");
+        origins.client_id.push("");
         origins.hops.push(0);
     }
     if rows.is_empty() {

@@ -16,7 +16,7 @@ use crate::errors::Errors;
 use crate::metrics::{EngineMetrics, RuleStats};
 use crate::operators::absence::{AbsenceState, Watched, signals};
 use crate::operators::window::{Keyed, KeyedRow, WindowState};
-use crate::rows::{ActiveRule, Destination, Origins, RowBatch};
+use crate::rows::{ActiveRule, Destination, Names, Origins, RowBatch};
 
 /// What comes of each event, one after the other: rows of windows that closed until then, and of timers that went off.
 ///
@@ -132,8 +132,8 @@ impl<'r> Stage<'r> {
             epoch: vec![now],
             offset: vec![given.offset],
             time_ms: vec![given.time_ms],
-            topic: vec![given.topic.as_str().into()],
-            client_id: vec![given.client_id.as_deref().unwrap_or_default().into()],
+            topic: Names::from_iter([given.topic.as_str()]),
+            client_id: Names::from_iter([given.client_id.as_deref().unwrap_or_default()]),
             hops: vec![0],
             payload: Vec::new(),
             timer: false,

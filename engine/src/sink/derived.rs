@@ -84,7 +84,7 @@ impl DerivedSink {
         let message = batch.rows.messages.get(row).copied().unwrap_or_default();
         let hops = batch.origins.hops.get(message as usize).copied().unwrap_or_default().saturating_add(1);
         let payload = batch.rows.json(row);
-        let from = batch.origins.topic.get(message as usize).map(|topic| &**topic).unwrap_or_default();
+        let from = batch.origins.topic.get(message as usize);
         let payload = notify::text(from, &payload, &["mqtt"]);
         let mut texts = batch.templates(row);
         let topic = texts.next().flatten().unwrap_or_default();

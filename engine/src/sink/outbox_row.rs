@@ -1,7 +1,6 @@
 //! A row of a rule as an entry of the outbox: where it comes from, what the templates say, its bytes.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -21,7 +20,6 @@ use crate::rows::RowBatch;
 pub(crate) fn source(batch: &RowBatch, row: usize) -> Entry {
     let place = batch.place(row);
     let message = batch.rows.messages.get(row).copied().unwrap_or_default();
-    let text = |of: &Vec<Arc<str>>| of.get(message as usize).map(|text| text.to_string()).unwrap_or_default();
     let body = batch.rows.json(row).into_owned();
     let has_action = has_error_action(&batch.rule.rule);
     // A row of a deadline has no message of its own: what it says is all there is.
@@ -32,8 +30,8 @@ pub(crate) fn source(batch: &RowBatch, row: usize) -> Entry {
         rule: batch.rule.rule.name.to_string(),
         action: u32::try_from(batch.action).unwrap_or(u32::MAX),
         time_ms: batch.origins.time_ms(message),
-        topic: text(&batch.origins.topic),
-        client_id: text(&batch.origins.client_id),
+        topic: batch.origins.topic.get(message as usize).to_owned(),
+        client_id: batch.origins.client_id.get(message as usize).to_owned(),
         parameters: Vec::new(),
         original: has_action.then(payload),
         body,

@@ -197,15 +197,14 @@ impl State {
             _ => String::new(),
         };
         self.errors.refused(batch, row, &target, reason);
-        let text = |of: &Vec<Arc<str>>| of.get(message as usize).map(|text| text.to_string()).unwrap_or_default();
         self.errors.push(ErrorSample {
             epoch,
             offset,
             time_ms: batch.origins.time_ms(message),
             rule: batch.rule.rule.name.to_string(),
             target,
-            topic: text(&batch.origins.topic),
-            client_id: text(&batch.origins.client_id),
+            topic: batch.origins.topic.get(message as usize).to_owned(),
+            client_id: batch.origins.client_id.get(message as usize).to_owned(),
             reason: reason.to_owned(),
             sample: excerpt(&batch.rows.json(row)),
         });

@@ -73,8 +73,8 @@ fn delivery(rule: &Arc<ActiveRule>, from: u64, to: u64) -> Delivery {
         origins.epoch.push(epoch);
         origins.offset.push(epoch);
         origins.time_ms.push(1_000);
-        origins.topic.push("a/x".into());
-        origins.client_id.push("device".into());
+        origins.topic.push("a/x");
+        origins.client_id.push("device");
         origins.hops.push(0);
     }
     let origins = Arc::new(origins);

@@ -32,8 +32,8 @@ fn batch(rule: &Arc<ActiveRule>, fired: &[Fired], out: &mut Vec<RowBatch>) {
         origins.epoch.push(timer.due.0);
         origins.offset.push(timer.due.1);
         origins.time_ms.push((timer.due.0 / 1_000).cast_signed());
-        origins.topic.push(kept.topic.into());
-        origins.client_id.push(kept.client_id.into());
+        origins.topic.push(kept.topic);
+        origins.client_id.push(kept.client_id);
         origins.hops.push(kept.hops);
         stored.push(kept.row);
     }

@@ -211,7 +211,7 @@ impl Maker<'_> {
         let origins = self.origins;
         self.record.push(origins.hops.get(message).copied().unwrap_or_default());
         for texts in [&origins.topic, &origins.client_id] {
-            push_bytes(&mut self.record, texts.get(message).map(|text| text.as_bytes()).unwrap_or_default());
+            push_bytes(&mut self.record, texts.get(message).as_bytes());
         }
         if self.rule.calling.is_some() {
             if let Some(message) = (self.keep)(number) {
