@@ -1,5 +1,7 @@
 //! Columns: many messages' values of one path or expression, in Arrow.
 
+mod text;
+
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -10,6 +12,8 @@ use crate::ast::Dialect;
 use crate::decimal::Decimal;
 use crate::json;
 use crate::value::Value;
+
+pub(crate) use text::{TextBuilder, append};
 
 /// The longest JSON of one value, in bytes. Values of payloads stay below it (as far as packets go: a number such as 1e33
 /// is written longer than it is read); it is there for values that share their parts.
@@ -48,8 +52,43 @@ pub enum ColumnData {
     Boolean(BooleanArray),
     /// Arrays and objects as their JSON text, as the payload spells it.
     Json(StringArray),
-    /// Anything, row by row: mixed kinds, numbers beyond decimal128.
+    /// Anything, row by row: numbers beyond decimal128, kinds without a column.
     Dynamic(Arc<Vec<Value>>),
+    /// Values of several kinds.
+    Mixed(Mixed),
+}
+
+/// A column that is put together from columns of different kinds.
+#[derive(Clone, Debug)]
+pub struct Mixed {
+    parts: Arc<[Column]>,
+    places: Arc<[Place]>,
+}
+
+/// Where a row of several parts is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) part: u32,
+    pub(crate) row: u32,
+}
+
+impl Place {
+    pub(crate) fn indices(&self) -> (usize, usize) {
+        (self.part as usize, self.row as usize)
+    }
+}
+
+impl Mixed {
+    /// The rows at these places, none of whose parts is mixed itself.
+    pub(crate) fn new(parts: Arc<[Column]>, places: Arc<[Place]>) -> Self {
+        Self { parts, places }
+    }
+
+    /// The part that a row is in, and which of its rows it is.
+    pub(crate) fn get(&self, row: usize) -> Option<(&Column, usize)> {
+        let place = self.places.get(row)?;
+        Some((self.parts.get(place.part as usize)?, place.row as usize))
+    }
 }
 
 impl Column {
@@ -71,6 +110,7 @@ impl Column {
             ColumnData::String(values) | ColumnData::Json(values) => values.len(),
             ColumnData::Boolean(values) => values.len(),
             ColumnData::Dynamic(values) => values.len(),
+            ColumnData::Mixed(mixed) => mixed.places.len(),
         }
     }
 
@@ -98,6 +138,7 @@ impl Column {
                 json::parse(values.value(row).as_bytes(), dialect).ok()
             }
             ColumnData::Dynamic(values) => values.get(row).cloned(),
+            ColumnData::Mixed(mixed) => mixed.get(row).map(|(part, row)| part.value(row, dialect)),
             _ => None,
         };
         value.unwrap_or_else(|| if self.is_json_null(row) { Value::Null } else { Value::Undefined })
@@ -123,6 +164,10 @@ impl Column {
             ColumnData::Dynamic(values) => {
                 ColumnData::Dynamic(Arc::new(values.get(first..first + len).unwrap_or_default().to_vec()))
             }
+            ColumnData::Mixed(Mixed { parts, places }) => {
+                let places = places.get(first..first + len).unwrap_or_default().into();
+                ColumnData::Mixed(Mixed { parts: Arc::clone(parts), places })
+            }
         };
         Self { data, json_null: self.json_null.as_ref().map(|nulls| nulls.slice(first, len)) }
     }
@@ -140,6 +185,11 @@ impl Column {
             ColumnData::String(values) => ColumnData::String(taken(values, places)?),
             ColumnData::Boolean(values) => ColumnData::Boolean(taken(values, places)?),
             ColumnData::Json(values) => ColumnData::Json(taken(values, places)?),
+            ColumnData::Mixed(mixed) => {
+                let place = |row: &u32| mixed.places.get(*row as usize).copied();
+                let places = places.values().iter().filter_map(place).collect();
+                ColumnData::Mixed(Mixed { parts: Arc::clone(&mixed.parts), places })
+            }
             ColumnData::Dynamic(_) => return None,
         };
         let is_null = |place: &u32| self.is_json_null(*place as usize);
@@ -151,6 +201,7 @@ impl Column {
     pub fn is_json_null(&self, row: usize) -> bool {
         match &self.data {
             ColumnData::Dynamic(values) => matches!(values.get(row), Some(Value::Null)),
+            ColumnData::Mixed(mixed) => mixed.get(row).is_some_and(|(part, row)| part.is_json_null(row)),
             _ => self.json_null.as_ref().is_some_and(|nulls| row < nulls.len() && nulls.value(row)),
         }
     }
@@ -164,6 +215,7 @@ impl Column {
             ColumnData::String(values) | ColumnData::Json(values) => missing(values) && !self.is_json_null(row),
             ColumnData::Boolean(values) => missing(values) && !self.is_json_null(row),
             ColumnData::Dynamic(values) => values.get(row).is_none_or(Value::is_undefined),
+            ColumnData::Mixed(mixed) => mixed.get(row).is_none_or(|(part, row)| part.is_undefined(row)),
         }
     }
 
@@ -176,6 +228,7 @@ impl Column {
             ColumnData::Json(texts) if row < texts.len() && texts.is_valid(row) => {
                 out.push_str(texts.value(row));
             }
+            ColumnData::Mixed(mixed) => return mixed.get(row).is_some_and(|(part, row)| part.write_json(row, out)),
             _ => return write_value(&self.value(row, Dialect::Aws2016), out),
         }
         true

@@ -45,7 +45,7 @@ use conditions::Conditions;
 use exprs::Exprs;
 use index::Index;
 use members::{Members, Wholes};
-use outputs::{Output, Outputs, Part};
+use outputs::{Output, Outputs};
 use reference::Reference;
 use rows::Original;
 
@@ -132,7 +132,7 @@ pub struct Program {
     /// The rules that run message by message.
     references: Vec<usize>,
     /// The rows that pass, by rule; kept for its memory.
-    passing: Vec<Vec<Part>>,
+    passing: Vec<Vec<u32>>,
     /// The rules that have some.
     active: Vec<usize>,
 }

@@ -13,7 +13,7 @@ use hedgerow_storage::lake::{JsonScalar, Lake, LakeColumn, LakeRows, LakeStatus}
 use hedgerow_storage::log::Epoch;
 
 use super::{Delivery, Marks, Outcome, Sink, SinkHealth};
-use crate::rows::RowBatch;
+use crate::rows::{Names, RowBatch};
 
 /// The sink.
 pub struct LakeSink {
@@ -42,8 +42,8 @@ impl LakeSink {
         let messages: Vec<usize> = messages.collect();
         let origins = &batch.origins;
         let pick = |of: &[u64]| messages.iter().map(|index| of.get(*index).copied().unwrap_or_default()).collect();
-        let texts = |of: &[Arc<str>]| {
-            let one = |index: &usize| of.get(*index).map(|text| &**text).filter(|text| !text.is_empty());
+        let texts = |of: &Names| {
+            let one = |index: &usize| Some(of.get(*index)).filter(|text| !text.is_empty());
             StringArray::from_iter(messages.iter().map(one))
         };
         let all = fresh.len() == batch.rows.messages.len();
@@ -78,7 +78,7 @@ fn lake_column(column: &Column, chosen: &[usize], all: bool, dialect: Dialect) -
         ColumnData::String(values) => select(values, picked.as_ref()).map(LakeColumn::Text),
         ColumnData::Boolean(values) => select(values, picked.as_ref()).map(LakeColumn::Boolean),
         ColumnData::Json(values) => select(values, picked.as_ref()).map(LakeColumn::Json),
-        ColumnData::Dynamic(_) => None,
+        ColumnData::Dynamic(_) | ColumnData::Mixed(_) => None,
     }
     .unwrap_or_else(|| {
         LakeColumn::Mixed(Arc::new(chosen.iter().map(|row| scalar(&column.value(*row, dialect))).collect()))

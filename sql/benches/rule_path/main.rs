@@ -10,7 +10,8 @@
 //! output columns, 10 % making the messages. Batches of 100 add some 4 µs each for expressions and allocations.
 //!
 //! `cargo bench -p hedgerow-sql --bench rule_path` prints the table. `-- NAME` measures only the rules whose name
-//! contains NAME.
+//! contains NAME. HEDGEROW_BENCH_BATCH=100 measures only batches of that size. Instructions can be counted on a busy
+//! machine, too: `valgrind --tool=callgrind --toggle-collect='*Program*evaluate*' <the bench's binary> NAME`.
 
 #![allow(missing_docs, reason = "a bench has no users")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "a bench may fail loudly")]
@@ -56,6 +57,16 @@ fn rule(sql: &str) -> Arc<Rule> {
         actions: Vec::new(),
         error_action: None,
     })
+}
+
+/// Memory comes from where the server gets it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// The batch sizes to measure.
+fn batches() -> Vec<usize> {
+    let one = std::env::var("HEDGEROW_BENCH_BATCH").ok().and_then(|size| size.parse().ok());
+    one.map_or(BATCHES.to_vec(), |size| vec![size])
 }
 
 /// How a program is made of a rule.
@@ -113,29 +124,51 @@ fn median(values: &[f64]) -> f64 {
 fn table(fleet: &Fleet, rules: &[(&str, &str, Compile)]) -> Vec<f64> {
     let length = fleet.bytes.len() as f64 / fleet.len() as f64;
     let mut tapes = Vec::new();
-    let mut spent = vec![[const { Vec::new() }; BATCHES.len()]; rules.len()];
+    let batches = batches();
+    let mut spent = vec![vec![Vec::new(); batches.len()]; rules.len()];
     for _ in 0..ROUNDS {
         let mut bytes = fleet.bytes.clone();
         tapes.push(timed(fleet, || yardstick::tape(&mut bytes, &fleet.ends)));
         drop(bytes);
         for ((_, sql, compile), spent) in rules.iter().zip(&mut spent) {
             let rules = [rule(sql)];
-            for (batch, spent) in BATCHES.into_iter().zip(spent) {
+            for (batch, spent) in batches.iter().zip(spent) {
                 let mut program = compile(&rules);
-                spent.push(timed(fleet, || run(fleet, &mut program, batch, 0..fleet.len())));
+                spent.push(timed(fleet, || run(fleet, &mut program, *batch, 0..fleet.len())));
             }
         }
     }
     println!("{} messages of {length:.1} bytes; simd-json's tape {:.1} ns", fleet.len(), median(&tapes));
     for ((name, ..), spent) in rules.iter().zip(&spent) {
         print!("  {name:44}");
-        for (batch, spent) in BATCHES.iter().zip(spent) {
+        for (batch, spent) in batches.iter().zip(spent) {
             let ratios: Vec<f64> = spent.iter().zip(&tapes).map(|(ns, tape)| ns / tape).collect();
             print!("  {:7.1} ns {:5.2} x tape (batches of {batch})", median(spent), median(&ratios));
         }
         println!();
     }
     spent.iter().map(|spent| median(&spent[0])).collect()
+}
+
+/// Measures one rule over fleets of several mixtures, round by round, and prints each beside the first.
+fn beside_uniform(mixtures: &[(&str, Mixture)], messages: usize) {
+    let fleets: Vec<Fleet> = mixtures.iter().map(|(_, mixture)| Fleet::eight_fields(messages, *mixture)).collect();
+    let rules = [rule(EIGHT)];
+    for batch in batches() {
+        let mut spent = vec![Vec::new(); fleets.len()];
+        for _ in 0..ROUNDS {
+            for (fleet, spent) in fleets.iter().zip(&mut spent) {
+                let mut program = Program::new(&rules);
+                spent.push(timed(fleet, || run(fleet, &mut program, batch, 0..fleet.len())));
+            }
+        }
+        println!("{messages} messages of eight fields in batches of {batch}");
+        let uniform = spent.first().cloned().unwrap_or_default();
+        for ((name, _), spent) in mixtures.iter().zip(&spent) {
+            let ratios: Vec<f64> = spent.iter().zip(&uniform).map(|(ns, uniform)| ns / uniform).collect();
+            println!("  {name:44}  {:7.1} ns {:5.2} of the first", median(spent), median(&ratios));
+        }
+    }
 }
 
 fn main() {
@@ -156,8 +189,9 @@ fn main() {
     let fleet = Fleet::farm(scaled(MESSAGES));
     let figures = table(&fleet, &rules);
     if is_wanted("SELECT * handed on") {
-        let copied = BATCHES.map(|batch| timed(&fleet, || copy(&fleet, batch)));
-        println!("  (copying the payloads: {:.1} ns, in batches of {} {:.1} ns)", copied[0], BATCHES[1], copied[1]);
+        for batch in batches() {
+            println!("  (copying the payloads: {:.1} ns in batches of {batch})", timed(&fleet, || copy(&fleet, batch)));
+        }
     }
     if is_wanted(rules.first().map_or("duckdb", |(name, ..)| name)) && is_wanted("arithmetic and comparison") {
         match yardstick::duckdb(&fleet) {
@@ -183,10 +217,8 @@ fn main() {
         ("1 % with a text in one", Mixture { other: 1, ..Mixture::default() }),
         ("all of these", Mixture { whole: 10, missing: 10, other: 1 }),
     ];
-    let mut uniform = None;
-    for (name, mixture) in mixtures.into_iter().filter(|(name, _)| is_wanted(name) || is_wanted("mixtures")) {
-        let fleet = Fleet::eight_fields(scaled(FEWER), mixture);
-        let ns = table(&fleet, &[(name, EIGHT, Program::new)])[0];
-        println!("  ({:.2} of uniform)", ns / *uniform.get_or_insert(ns));
+    let mixtures: Vec<_> = mixtures.into_iter().filter(|(name, _)| is_wanted(name) || is_wanted("mixtures")).collect();
+    if !mixtures.is_empty() {
+        beside_uniform(&mixtures, scaled(FEWER));
     }
 }

@@ -12,10 +12,10 @@ use datafusion_expr::Operator;
 use datafusion_physical_expr::expressions::{BinaryExpr, Column, IsNotNullExpr, Literal, NotExpr};
 
 use super::calls::{Body, Call, Param};
-use super::kernel::{self, Kernel, Map, number_scalar, number_type};
+use super::kernel::{self, ExactOp, Kernel, Map, number_scalar, number_type};
 use super::kinds::{Judge, Kind, SMALL_BITS, SMALL_SCALE, SourceKind, literal_number};
 use super::logic::Strict;
-use super::plan::{Built, Form, SMALL_PRECISION, WIDE_PRECISION};
+use super::plan::{Built, Form, OwnScale, SMALL_PRECISION, WIDE_PRECISION};
 use super::term::{Arithmetic, Comparison, Logic, Term, Test, Why};
 use crate::ast::{CastType, Dialect};
 use crate::value::Value;
@@ -71,7 +71,7 @@ impl<'a> Builder<'a> {
         match self.judge.kind(term)? {
             Kind::Text => {
                 let text = self.text(term)?;
-                return self.map(kernel::TextToBoolean, vec![text]);
+                return self.map(kernel::TextTest::Truth, vec![text]);
             }
             Kind::Boolean => {}
             _ => return Ok(nothing(&DataType::Boolean)),
@@ -87,7 +87,7 @@ impl<'a> Builder<'a> {
             }
             Term::Like(text, pattern) => {
                 let text = self.text(text)?;
-                self.map(kernel::Like(Arc::clone(pattern)), vec![text])
+                self.map(kernel::TextTest::Like(Arc::clone(pattern)), vec![text])
             }
             Term::Logic(logic, left, right) => {
                 let (left, right) = (self.boolean(left)?, self.boolean(right)?);
@@ -140,15 +140,7 @@ impl<'a> Builder<'a> {
             return self.map(kernel::Order(op), vec![left, right]);
         };
         let (left, right) = (self.number(left, scale)?, self.number(right, scale)?);
-        let op = match op {
-            Comparison::Eq => Operator::Eq,
-            Comparison::Ne => Operator::NotEq,
-            Comparison::Lt => Operator::Lt,
-            Comparison::Le => Operator::LtEq,
-            Comparison::Gt => Operator::Gt,
-            Comparison::Ge => Operator::GtEq,
-        };
-        Ok(Arc::new(BinaryExpr::new(left, op, right)))
+        self.map(kernel::ExactOrder { op, small: self.small }, vec![left, right])
     }
 
     /// `=`, with Null a value like others.
@@ -291,7 +283,7 @@ impl<'a> Builder<'a> {
             (_, Term::Source(number)) => Ok(self.input(*number, Form::AnyNumber)),
             (_, Term::Literal(value)) => Ok(literal(number_scalar(value))),
             (Kind::Number { scale, .. }, _) => {
-                let args = vec![self.number(term, scale)?, self.own_scale(term)?];
+                let args = vec![self.number(term, scale)?, scale_of(self.own_scale(term)?)];
                 self.map(kernel::OwnScales, args)
             }
             (_, Term::Arithmetic(op, left, right)) => {
@@ -331,17 +323,16 @@ impl<'a> Builder<'a> {
                 return Ok(self.constant(mantissa.checked_mul(power).ok_or(NOT_EXACT)?, scale));
             }
             Term::Arithmetic(Arithmetic::Mul, left, right) => {
-                let (left, right) = (self.at_own_scale(left)?, self.at_own_scale(right)?);
-                Arc::new(BinaryExpr::new(left, Operator::Multiply, right))
+                let args = vec![self.at_own_scale(left)?, self.at_own_scale(right)?];
+                self.exact(ExactOp::Mul, own, args)?
             }
             Term::Arithmetic(op, left, right) => {
-                let (left, right) = (self.number(left, own)?, self.number(right, own)?);
-                let op = if *op == Arithmetic::Add { Operator::Plus } else { Operator::Minus };
-                Arc::new(BinaryExpr::new(left, op, right))
+                let args = vec![self.number(left, own)?, self.number(right, own)?];
+                self.exact(if *op == Arithmetic::Add { ExactOp::Add } else { ExactOp::Sub }, own, args)?
             }
             Term::Negate(operand) => {
-                let zero = self.constant(0, own);
-                Arc::new(BinaryExpr::new(zero, Operator::Minus, self.number(operand, own)?))
+                let args = vec![self.constant(0, own), self.number(operand, own)?];
+                self.exact(ExactOp::Sub, own, args)?
             }
             _ => return Err("this form".into()),
         };
@@ -350,7 +341,11 @@ impl<'a> Builder<'a> {
         }
         // Times one, spelt with zeros.
         let one = self.constant(10i128.pow(u32::from(scale - own)), scale - own);
-        Ok(Arc::new(BinaryExpr::new(at_own, Operator::Multiply, one)))
+        self.exact(ExactOp::Mul, scale, vec![at_own, one])
+    }
+
+    fn exact(&mut self, op: ExactOp, scale: u8, args: Vec<Built>) -> Result<Built> {
+        self.map(kernel::Exact { op, scale, small: self.small }, args)
     }
 
     fn at_own_scale(&mut self, term: &Term) -> Result<Built> {
@@ -361,17 +356,25 @@ impl<'a> Builder<'a> {
     }
 
     /// The scale that each row of a term of numbers at one scale has by itself.
-    pub(super) fn own_scale(&mut self, term: &Term) -> Result<Built> {
+    pub(super) fn own_scale(&mut self, term: &Term) -> Result<OwnScale> {
         Ok(match term {
-            Term::Source(number) => self.input(*number, Form::Scales),
-            Term::Literal(value) => {
-                let (_, scale) = literal_number(value).ok_or("numbers that decimals do not hold")?;
-                literal(ScalarValue::UInt8(Some(scale)))
-            }
+            Term::Source(number) => match self.judge.sources.get(*number) {
+                Some(SourceKind::Number { own: Some(own), .. }) => OwnScale::Same(*own),
+                _ => OwnScale::Each(self.input(*number, Form::Scales)),
+            },
+            Term::Literal(value) => OwnScale::Same(literal_number(value).ok_or("numbers that decimals do not hold")?.1),
             Term::Negate(operand) => self.own_scale(operand)?,
             Term::Arithmetic(op, left, right) => {
-                let args = vec![self.own_scale(left)?, self.own_scale(right)?];
-                self.map(kernel::Scales { sum: *op == Arithmetic::Mul }, args)?
+                let sum = *op == Arithmetic::Mul;
+                match (self.own_scale(left)?, self.own_scale(right)?) {
+                    (OwnScale::Same(left), OwnScale::Same(right)) => {
+                        OwnScale::Same(if sum { left.wrapping_add(right) } else { left.max(right) })
+                    }
+                    (left, right) => {
+                        let args = vec![scale_of(left), scale_of(right)];
+                        OwnScale::Each(self.map(kernel::Scales { sum }, args)?)
+                    }
+                }
             }
             _ => return Err("this form".into()),
         })
@@ -392,6 +395,13 @@ impl<'a> Builder<'a> {
         });
         let name = self.names.get(source).map_or("", |name| name);
         Arc::new(Column::new(&form.described(name), number))
+    }
+}
+
+fn scale_of(own: OwnScale) -> Built {
+    match own {
+        OwnScale::Same(scale) => literal(ScalarValue::UInt8(Some(scale))),
+        OwnScale::Each(expr) => expr,
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::column::append;
 use crate::functions::{self, regexp, string};
 use crate::value::Value;
 
@@ -38,7 +39,7 @@ pub(super) enum Body {
     /// Gives a part of its argument.
     Part(for<'a> fn(&Args<'a>) -> Option<&'a str>),
     /// Appends its result; what it has appended without giving `Some` is dropped.
-    Text(fn(&Args<'_>, &mut String) -> Option<()>),
+    Text(fn(&Args<'_>, &mut Vec<u8>) -> Option<()>),
     Whole(fn(&Args<'_>) -> Option<i128>),
     Boolean(fn(&Args<'_>) -> Option<bool>),
     /// With values.
@@ -92,7 +93,7 @@ fn on_text() -> Vec<Call> {
             "replace",
             THREE,
             Body::Text(|args, out| {
-                out.push_str(&string::replaced(args.texts[0], args.texts[1], args.texts[2])?);
+                append(out, string::replaced(args.texts[0], args.texts[1], args.texts[2])?.as_bytes());
                 Some(())
             }),
         ),
@@ -161,24 +162,23 @@ fn with_values() -> impl Iterator<Item = Call> {
     })
 }
 
-fn lower(text: &str, out: &mut String) -> Option<()> {
-    if text.is_ascii() {
-        let start = out.len();
-        out.push_str(text);
-        out.get_mut(start..)?.make_ascii_lowercase();
-    } else {
-        out.push_str(&text.to_lowercase());
-    }
-    Some(())
+fn lower(text: &str, out: &mut Vec<u8>) -> Option<()> {
+    cased(text, out, <[u8]>::make_ascii_lowercase, str::to_lowercase)
 }
 
-fn upper(text: &str, out: &mut String) -> Option<()> {
+fn upper(text: &str, out: &mut Vec<u8>) -> Option<()> {
+    cased(text, out, <[u8]>::make_ascii_uppercase, str::to_uppercase)
+}
+
+/// Appends a text in another case: of ASCII in place, of anything else by Unicode's rules.
+#[inline(always)]
+fn cased(text: &str, out: &mut Vec<u8>, ascii: fn(&mut [u8]), any: fn(&str) -> String) -> Option<()> {
     if text.is_ascii() {
         let start = out.len();
-        out.push_str(text);
-        out.get_mut(start..)?.make_ascii_uppercase();
+        append(out, text.as_bytes());
+        ascii(out.get_mut(start..)?);
     } else {
-        out.push_str(&text.to_uppercase());
+        out.extend_from_slice(any(text).as_bytes());
     }
     Some(())
 }

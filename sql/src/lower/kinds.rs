@@ -15,6 +15,8 @@ pub(crate) enum SourceKind {
     Number {
         scale: u8,
         bits: u32,
+        /// The scale that all of them are spelt with.
+        own: Option<u8>,
         json_null: bool,
     },
     Text {

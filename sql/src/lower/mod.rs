@@ -7,6 +7,7 @@
 //! reference for all of this. No value can make a plan fail. This module knows columns and shreds, not rules.
 
 mod build;
+mod cache;
 mod calls;
 mod kernel;
 mod kinds;
@@ -17,7 +18,8 @@ mod run;
 mod source;
 mod term;
 
+pub(crate) use cache::Cache;
 pub(crate) use resolve::Resolver;
-pub(crate) use run::{Batch, TermSet, truth};
+pub(crate) use run::{Batch, Found, TermSet, truth};
 pub(crate) use source::text_of;
 pub(crate) use term::{Comparison, Logic, Source, Term};

@@ -72,11 +72,18 @@ pub(super) enum Output {
     /// Undefined in every row.
     Never,
     /// A number at this scale; the scale that each row's result has by itself (as `BigDecimal` has it) besides.
-    Number { expr: Built, scale: u8, own: Built },
+    Number { expr: Built, scale: u8, own: OwnScale },
     /// Numbers, texts or booleans, by their Arrow type; and which rows are JSON null.
     Values { expr: Built, null: Option<Built> },
     /// Row by row, by the scalar evaluator.
     RowWise(Why),
+}
+
+/// The scales that the numbers of a column at one scale have by themselves.
+#[derive(Debug)]
+pub(super) enum OwnScale {
+    Same(u8),
+    Each(Built),
 }
 
 /// How to compute terms for rows whose sources have certain kinds.

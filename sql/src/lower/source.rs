@@ -1,10 +1,10 @@
 //! Sources to arrays, for chosen rows.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, BooleanArray, Decimal64Array, Decimal128Array, Int64Array, StringArray, StringBuilder,
-    new_null_array,
+    Array, ArrayRef, BooleanArray, Decimal64Array, Decimal128Array, Int64Array, StringArray, new_null_array,
 };
 use arrow::buffer::BooleanBuffer;
 
@@ -12,7 +12,7 @@ use super::kernel::NumberBuilder;
 use super::plan::Form;
 use super::run::Batch;
 use super::term::Source;
-use crate::column::{Column, ColumnData};
+use crate::column::{Column, ColumnData, TextBuilder};
 use crate::message::Message;
 use crate::scan::slashes;
 use crate::shred::{Payloads, RawNumbers, SlotKind, Tag, small_value};
@@ -43,14 +43,18 @@ impl Payloads for &[Message<'_>] {
     }
 }
 
-pub(super) fn gather(source: &Source, batch: &Batch<'_>, kinds: &[SlotKind], chosen: &[u32]) -> Gathered {
+/// Gathers a source; `kind` is that of a path.
+pub(super) fn gather(source: &Source, batch: &Batch<'_>, kind: SlotKind, chosen: &[u32]) -> Gathered {
     match source {
-        Source::Path(slot) => path(usize::from(*slot), batch, kinds, chosen),
+        Source::Path(slot) => path(usize::from(*slot), batch, kind, chosen),
         Source::IsUndefined(slot) => test(*slot, batch, chosen, |tag| tag == Tag::Undefined),
         Source::IsNull(slot) => test(*slot, batch, chosen, |tag| tag == Tag::Null),
         Source::IsMissing(slot) => test(*slot, batch, chosen, |tag| matches!(tag, Tag::Undefined | Tag::Null)),
         Source::Topic => texts(batch, chosen, |message| Some(message.visible_topic())),
-        Source::TopicLevel(level) => texts(batch, chosen, |message| level_of(message.visible_topic(), *level)),
+        Source::TopicLevel(level) => {
+            let mut levels = Levels::new(*level);
+            texts(batch, chosen, |message| levels.of(message.visible_topic()))
+        }
         Source::Principal => texts(batch, chosen, |message| message.principal),
         Source::Address => texts(batch, chosen, |message| message.source_ip),
         Source::AccountId => texts(batch, chosen, |message| message.account_id),
@@ -62,26 +66,26 @@ pub(super) fn gather(source: &Source, batch: &Batch<'_>, kinds: &[SlotKind], cho
     }
 }
 
-fn path(slot: usize, batch: &Batch<'_>, kinds: &[SlotKind], chosen: &[u32]) -> Gathered {
+fn path(slot: usize, batch: &Batch<'_>, kind: SlotKind, chosen: &[u32]) -> Gathered {
     let cells = batch.shredder.cells(slot, chosen);
-    match kinds.get(slot) {
-        Some(SlotKind::Number) => cells.numbers(batch.dialect).map_or(Gathered::Other, Gathered::Numbers),
-        Some(SlotKind::String) => {
+    match kind {
+        SlotKind::Number => cells.numbers(batch.dialect).map_or(Gathered::Other, Gathered::Numbers),
+        SlotKind::String => {
             let texts = cells.texts(&batch.messages);
             let null = texts.null_count() > 0 && cells.json_nulls().is_some();
             Gathered::Text(texts, null)
         }
-        Some(SlotKind::Boolean) => {
+        SlotKind::Boolean => {
             let values = cells.booleans();
             let null = values.null_count() > 0 && cells.json_nulls().is_some();
             Gathered::Boolean(values, null)
         }
-        Some(SlotKind::Array | SlotKind::Object) => Gathered::Json {
+        SlotKind::Array | SlotKind::Object => Gathered::Json {
             present: cells.iter().map(|(_, cell)| matches!(cell.tag, Tag::Array | Tag::Object)).collect(),
             json_null: cells.json_nulls().is_some(),
         },
-        Some(SlotKind::Missing) => Gathered::Missing { json_null: cells.json_nulls().is_some() },
-        _ => Gathered::Other,
+        SlotKind::Missing => Gathered::Missing { json_null: cells.json_nulls().is_some() },
+        SlotKind::Dynamic => Gathered::Other,
     }
 }
 
@@ -91,13 +95,12 @@ fn test(slot: u16, batch: &Batch<'_>, chosen: &[u32], holds: impl Fn(Tag) -> boo
     Gathered::Boolean(BooleanArray::new(values, None), false)
 }
 
-fn texts<'m>(batch: &Batch<'m>, chosen: &[u32], text: impl Fn(&Message<'m>) -> Option<&'m str>) -> Gathered {
-    let mut texts = StringBuilder::with_capacity(chosen.len(), chosen.len() * 16);
-    // Messages of one topic or client often follow each other, from one buffer.
+fn texts<'m>(batch: &Batch<'m>, chosen: &[u32], mut text: impl FnMut(&Message<'m>) -> Option<&'m str>) -> Gathered {
+    let mut texts = TextBuilder::with_capacity(chosen.len(), chosen.len() * 16);
     for row in chosen {
-        texts.append_option(batch.messages.get(*row as usize).and_then(&text));
+        texts.push_option(batch.messages.get(*row as usize).and_then(&mut text));
     }
-    Gathered::Text(texts.finish(), false)
+    texts.finish().map_or(Gathered::Other, |texts| Gathered::Text(texts, false))
 }
 
 /// A source that is a text of the message, for one message.
@@ -114,8 +117,38 @@ fn client_of<'m>(message: &Message<'m>) -> &'m str {
     message.client_id.unwrap_or("n/a")
 }
 
+/// A level of topics, most of which are alike up to it.
+struct Levels<'m> {
+    level: usize,
+    /// What stood before the level last.
+    before: &'m str,
+}
+
+impl<'m> Levels<'m> {
+    fn new(level: usize) -> Self {
+        Self { level, before: "" }
+    }
+
+    fn of(&mut self, topic: &'m str) -> Option<&'m str> {
+        if !self.before.is_empty()
+            && let Some(rest) = topic.strip_prefix(self.before)
+        {
+            // It is short, mostly.
+            return rest.get(..rest.bytes().position(|byte| byte == b'/').unwrap_or(rest.len()));
+        }
+        let level = level_at(topic, self.level)?;
+        self.before = topic.get(..level.start)?;
+        topic.get(level)
+    }
+}
+
 /// A level of a topic, counted from 1.
 fn level_of(topic: &str, level: usize) -> Option<&str> {
+    topic.get(level_at(topic, level)?)
+}
+
+/// Where a level stands in a topic.
+fn level_at(topic: &str, level: usize) -> Option<Range<usize>> {
     let (mut start, mut before) = (0, level.checked_sub(1)?);
     let mut from = 0;
     while from < topic.len() {
@@ -124,14 +157,14 @@ fn level_of(topic: &str, level: usize) -> Option<&str> {
         while slashes != 0 {
             let at = from + (slashes.trailing_zeros() / 8) as usize;
             match before.checked_sub(1) {
-                None => return topic.get(start..at),
+                None => return Some(start..at),
                 Some(left) => (before, start) = (left, at + 1),
             }
             slashes &= slashes - 1;
         }
         from += 8;
     }
-    if before == 0 { topic.get(start..) } else { None }
+    (before == 0).then_some(start..topic.len())
 }
 
 impl Gathered {
@@ -179,14 +212,8 @@ impl Gathered {
         nulls.map_or_else(|| BooleanBuffer::new_set(rows), |nulls| nulls.inner().clone())
     }
 
-    /// The source as a column of its own.
-    pub(super) fn column(
-        &self,
-        source: &Source,
-        batch: &Batch<'_>,
-        kinds: &[SlotKind],
-        chosen: &[u32],
-    ) -> Option<Column> {
+    /// The source as a column of its own; `kind` is that of a path.
+    pub(super) fn column(&self, source: &Source, batch: &Batch<'_>, kind: SlotKind, chosen: &[u32]) -> Option<Column> {
         let json_null = |some: bool| if some { json_null(source, batch, chosen) } else { None };
         Some(match self {
             Self::Numbers(numbers) => numbers.column(),
@@ -203,9 +230,7 @@ impl Gathered {
             }
             Self::Json { .. } | Self::Other => match source {
                 Source::Path(slot) => {
-                    let slot = usize::from(*slot);
-                    let kind = kinds.get(slot).copied().unwrap_or(SlotKind::Dynamic);
-                    batch.shredder.cells(slot, chosen).column(kind, &batch.messages, batch.dialect)
+                    batch.shredder.cells(usize::from(*slot), chosen).column(kind, &batch.messages, batch.dialect)
                 }
                 _ => return None,
             },
@@ -233,6 +258,12 @@ mod tests {
             for level in 0..12usize {
                 let expected = level.checked_sub(1).and_then(|level| topic.split('/').nth(level));
                 assert_eq!(level_of(topic, level), expected, "{topic} {level}");
+                for before in ["", "/", "a/b", "a/b/c/d", "a//b", "macdonald/sensors/field-8", "é/€/y", "b/b"] {
+                    let mut levels = Levels::new(level);
+                    levels.of(before);
+                    assert_eq!(levels.of(topic), expected, "{topic} {level} after {before}");
+                    assert_eq!(levels.of(topic), expected, "{topic} {level} again");
+                }
             }
         }
     }

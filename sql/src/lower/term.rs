@@ -13,7 +13,7 @@ use crate::value::Value;
 pub(crate) type Why = Cow<'static, str>;
 
 /// Where the values of a column come from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
     /// A path of the payload.
     Path(u16),
@@ -74,6 +74,38 @@ pub(crate) enum Term {
     Choose(Vec<(Term, Term)>, Box<Term>),
     Cast(CastType, Box<Term>),
     Call(&'static Call, Vec<Term>),
+}
+
+impl Term {
+    /// The sources it reads, each once.
+    pub(super) fn sources(&self) -> Vec<usize> {
+        let mut found = Vec::new();
+        self.visit_sources(&mut |source| {
+            if !found.contains(&source) {
+                found.push(source);
+            }
+        });
+        found
+    }
+
+    fn visit_sources(&self, visit: &mut dyn FnMut(usize)) {
+        let mut all = |terms: &mut dyn Iterator<Item = &Self>| terms.for_each(|term| term.visit_sources(visit));
+        match self {
+            Self::Source(number) => visit(*number),
+            Self::Literal(_) => {}
+            Self::Negate(of) | Self::Not(of) | Self::Like(of, _) | Self::Test(_, of) | Self::Cast(_, of) => {
+                of.visit_sources(visit);
+            }
+            Self::Arithmetic(_, left, right) => all(&mut [&**left, right].into_iter()),
+            Self::Compare(_, left, right) => all(&mut [&**left, right].into_iter()),
+            Self::Distinct(left, right) | Self::Logic(_, left, right) => all(&mut [&**left, right].into_iter()),
+            Self::Join(terms) | Self::Call(_, terms) => all(&mut terms.iter()),
+            Self::Choose(branches, otherwise) => {
+                all(&mut branches.iter().flat_map(|(when, then)| [when, then]));
+                otherwise.visit_sources(visit);
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,8 @@ use arrow::array::Array;
 use super::conditions::{Condition, passing_alone};
 use super::exprs::Exprs;
 use super::members::{Members, Wholes};
-use super::merge::{merge, overlay};
-use super::outputs::{Output, Outputs, Part, in_order};
+use super::merge::overlay;
+use super::outputs::{Output, Outputs};
 use super::paths::{anywhere, exprs};
 use super::payloads::Payloads;
 use super::reference::{Reference, is_star, star_and_names, wants_columns};
@@ -22,7 +22,7 @@ use crate::eval::Failure;
 use crate::functions::{self, Purity};
 use crate::lower::Batch;
 use crate::rule::Rule;
-use crate::shred::{Group, Whole};
+use crate::shred::Whole;
 use crate::value::{MAX_TEXT, Value};
 
 /// What `*` does in a rule.
@@ -151,14 +151,9 @@ impl ColumnRule {
     }
 
     /// The rows, of those that the index gives, for which the other conditions hold.
-    pub(super) fn passing_alone(
-        &mut self,
-        batch: &Batch<'_>,
-        group: &Group,
-        rows: &[u32],
-    ) -> Result<Vec<u32>, Failure> {
+    pub(super) fn passing_alone(&mut self, batch: &Batch<'_>, rows: &[u32]) -> Result<Vec<u32>, Failure> {
         match &mut self.filter {
-            Filter::Indexed(conditions) => passing_alone(conditions, batch, &group.kinds, rows),
+            Filter::Indexed(conditions) => passing_alone(conditions, batch, rows),
             Filter::Shared(_) => Ok(rows.to_vec()),
         }
     }
@@ -173,15 +168,17 @@ impl ColumnRule {
         self.rule.dialect
     }
 
-    /// The rows of what passes, of the rule with this number; `None` if the reference has to say what they are.
+    /// The rows of the messages that pass, of the rule with this number; `None` if the reference has to say what they
+    /// are.
     pub(super) fn rows(
         &mut self,
         batch: &Batch<'_>,
-        passing: &mut Vec<Part>,
+        messages: Vec<u32>,
         index: usize,
         common: &mut Common<'_>,
     ) -> Option<Vec<Rows>> {
-        let (messages, mut own) = self.own(batch, passing).ok()?;
+        let own = if self.own.rows.is_empty() { Vec::new() } else { self.own.evaluate(batch, &messages).ok()? };
+        let mut own: Vec<Option<Column>> = own.into_iter().map(Some).collect();
         let places = common.outputs.places(index).len();
         let mut columns = Vec::with_capacity(places);
         for number in 0..places {
@@ -192,20 +189,6 @@ impl ColumnRule {
             });
         }
         self.assemble(batch, messages, columns, index, common)
-    }
-
-    fn own(&mut self, batch: &Batch<'_>, passing: &mut Vec<Part>) -> Result<(Vec<u32>, Vec<Option<Column>>), Failure> {
-        if self.own.rows.is_empty() {
-            return Ok((in_order(passing), Vec::new()));
-        }
-        let mut parts = Vec::with_capacity(passing.len());
-        for part in passing.drain(..) {
-            let kinds = batch.shredder.groups().get(part.group).map_or(&[][..], |group| &group.kinds);
-            let columns = self.own.evaluate(batch, kinds, &part.rows)?;
-            parts.push((part.rows, columns));
-        }
-        let (rows, columns) = merge(parts, self.own.rows.len(), self.rule.dialect);
-        Ok((rows, columns.into_iter().map(Some).collect()))
     }
 
     /// Output columns to rows: `*`, the text of rows, templates.
@@ -292,28 +275,31 @@ impl ColumnRule {
         common: &mut Common<'_>,
     ) -> Vec<Rows> {
         let dialect = self.rule.dialect;
-        let original = || Original::Payload(common.payloads.clone());
         if !self.wants_columns {
-            return vec![Rows::new(messages, Body::Raw, dialect, original(), templates)];
+            let original = Original::Payload(common.payloads.clone());
+            return vec![Rows::new(messages, Body::Raw, dialect, original, templates)];
         }
         let is_object = |message: &u32| whole(batch, *message) == Whole::Object;
+        let mut members = |rows: Vec<u32>, templates: Vec<Texts>| {
+            let body = Body::Members(common.members.of(dialect, index, &rows));
+            Rows::new(rows, body, dialect, Original::Payload(common.payloads.clone()), templates)
+        };
+        if messages.iter().all(is_object) {
+            return vec![members(messages, templates)];
+        }
         let (objects, others): (Vec<u32>, Vec<u32>) =
             (0..messages.len() as u32).partition(|place| messages.get(*place as usize).is_some_and(is_object));
         let of = |places: &[u32]| -> (Vec<u32>, Vec<Texts>) {
             let rows = places.iter().filter_map(|place| messages.get(*place as usize).copied());
             (rows.collect(), templates.iter().map(|texts| texts.take(places)).collect())
         };
-        let mut all = Vec::new();
+        let mut all = Vec::with_capacity(2);
         if !objects.is_empty() {
-            let (rows, templates) =
-                if others.is_empty() { (messages.clone(), templates.clone()) } else { of(&objects) };
-            let body = Body::Members(common.members.of(dialect, index, &rows));
-            all.push(Rows::new(rows, body, dialect, original(), templates));
+            let (rows, templates) = of(&objects);
+            all.push(members(rows, templates));
         }
-        if !others.is_empty() {
-            let (rows, templates) = of(&others);
-            all.push(Rows::new(rows, Body::Raw, dialect, original(), templates));
-        }
+        let (rows, templates) = of(&others);
+        all.push(Rows::new(rows, Body::Raw, dialect, Original::Payload(common.payloads.clone()), templates));
         all
     }
 }

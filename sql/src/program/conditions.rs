@@ -1,16 +1,17 @@
 //! WHERE: the conditions that rules join by AND, those that several rules have evaluated once.
 //!
-//! Conditions that read the same sources are evaluated together, over all rows of a group, so that a batch costs a
+//! Conditions that read the same sources are evaluated together, over all rows of a batch, so that it costs a
 //! source once however many rules test it. Rules from the index look at their own rows only, and evaluate by themselves.
 
 use arrow::buffer::BooleanBuffer;
 
 use super::exprs::{Exprs, RowExpr, Shared};
 use crate::ast::{Dialect, Expr};
+use crate::column::{Column, Place};
 use crate::eval::Failure;
-use crate::lower::{Batch, TermSet, truth};
+use crate::lower::{Batch, Found, TermSet, truth};
 use crate::rule::Rule;
-use crate::shred::{Group, Paths, SlotKind};
+use crate::shred::Paths;
 
 /// The conditions of all rules that look at every row.
 #[derive(Debug, Default)]
@@ -25,8 +26,21 @@ pub(super) struct Conditions {
 struct Set {
     dialect: Dialect,
     exprs: Exprs,
-    /// Where each holds, in the group at hand; `None` if that has to be found row by row.
-    truths: Vec<Option<BooleanBuffer>>,
+    /// Where each holds, in the batch at hand.
+    truths: Vec<Truth>,
+}
+
+/// Where a condition holds.
+#[derive(Debug)]
+enum Truth {
+    Known(BooleanBuffer),
+    /// That has to be found row by row.
+    RowWise,
+    /// That has to be found row by row for some.
+    Partly {
+        may_hold: BooleanBuffer,
+        undecided: BooleanBuffer,
+    },
 }
 
 /// A condition's place.
@@ -61,83 +75,112 @@ impl Conditions {
         self.known = ahash::AHashMap::new();
     }
 
-    /// Evaluates all of them over a group.
-    pub(super) fn evaluate(&mut self, batch: &Batch<'_>, group: &Group) {
+    /// Evaluates all of them over a batch.
+    pub(super) fn evaluate(&mut self, batch: &Batch<'_>) {
         for set in &mut self.sets {
             let batch = Batch { dialect: set.dialect, ..*batch };
-            set.truths = truths(&mut set.exprs.terms, &batch, &group.kinds, &group.rows);
+            set.truths = truths(&mut set.exprs.terms, &batch, batch.shredder.all_rows());
         }
     }
 
-    /// The rows of the group for which all of these conditions hold.
-    pub(super) fn passing(
-        &self,
-        conditions: &[Condition],
-        batch: &Batch<'_>,
-        group: &Group,
-    ) -> Result<Vec<u32>, Failure> {
+    /// The rows of the batch for which all of these conditions hold.
+    pub(super) fn passing(&self, conditions: &[Condition], batch: &Batch<'_>) -> Result<Vec<u32>, Failure> {
         let found = conditions.iter().filter_map(|condition| {
             let set = self.sets.get(condition.set)?;
-            Some((set.truths.get(condition.place)?.as_ref(), set.exprs.rows.get(condition.place)?))
+            Some((set.truths.get(condition.place)?, set.exprs.rows.get(condition.place)?))
         });
-        choose(&group.rows, found, batch)
+        choose(batch.shredder.all_rows(), found, batch)
     }
 }
 
-/// The rows, of some of a group, for which conditions hold that no other rule is asked about.
-pub(super) fn passing_alone(
-    exprs: &mut Exprs,
-    batch: &Batch<'_>,
-    kinds: &[SlotKind],
-    rows: &[u32],
-) -> Result<Vec<u32>, Failure> {
+/// The rows, of some of the batch, for which conditions hold that no other rule is asked about.
+pub(super) fn passing_alone(exprs: &mut Exprs, batch: &Batch<'_>, rows: &[u32]) -> Result<Vec<u32>, Failure> {
     if exprs.rows.is_empty() {
         return Ok(rows.to_vec());
     }
-    let truths = truths(&mut exprs.terms, batch, kinds, rows);
-    choose(rows, truths.iter().map(Option::as_ref).zip(&exprs.rows), batch)
+    let truths = truths(&mut exprs.terms, batch, rows);
+    choose(rows, truths.iter().zip(&exprs.rows), batch)
 }
 
 /// A plan that fails, which it should never, leaves its conditions to be evaluated row by row.
-fn truths(terms: &mut TermSet, batch: &Batch<'_>, kinds: &[SlotKind], rows: &[u32]) -> Vec<Option<BooleanBuffer>> {
-    match terms.evaluate(batch, kinds, rows) {
-        Ok(columns) => columns.iter().map(|column| column.as_ref().and_then(truth)).collect(),
-        Err(_) => vec![None; terms.terms.len()],
+fn truths(terms: &mut TermSet, batch: &Batch<'_>, rows: &[u32]) -> Vec<Truth> {
+    let Ok(Found { columns, in_parts, parts, places }) = terms.evaluate(batch, rows) else {
+        return terms.terms.iter().map(|_| Truth::RowWise).collect();
+    };
+    let truth_of = |(term, column): (usize, Option<Column>)| match column {
+        Some(column) => truth(&column).map_or(Truth::RowWise, Truth::Known),
+        None if in_parts.binary_search(&term).is_ok() => {
+            let parts = parts.iter().map(|part| part.columns.get(term)?.as_ref().and_then(truth));
+            Truth::of_parts(&parts.collect::<Vec<_>>(), &places)
+        }
+        None => Truth::RowWise,
+    };
+    columns.into_iter().enumerate().map(truth_of).collect()
+}
+
+impl Truth {
+    /// By part, where the condition holds, if that is known.
+    fn of_parts(parts: &[Option<BooleanBuffer>], places: &[Place]) -> Self {
+        if parts.iter().all(Option::is_none) {
+            return Self::RowWise;
+        }
+        let part = |row: usize| places.get(row).map(|place| (parts.get(place.part as usize), place.row as usize));
+        let may_hold = |row| match part(row) {
+            Some((Some(Some(holds)), row)) => holds.value(row),
+            _ => true,
+        };
+        let may_hold = BooleanBuffer::collect_bool(places.len(), may_hold);
+        if parts.iter().all(Option::is_some) {
+            return Self::Known(may_hold);
+        }
+        let undecided = BooleanBuffer::collect_bool(places.len(), |row| matches!(part(row), Some((Some(None), _))));
+        Self::Partly { may_hold, undecided }
     }
 }
 
 /// What conditions on columns leave, and of that what conditions row by row do.
 fn choose<'c>(
     rows: &[u32],
-    conditions: impl Iterator<Item = (Option<&'c BooleanBuffer>, &'c RowExpr)>,
+    conditions: impl Iterator<Item = (&'c Truth, &'c RowExpr)>,
     batch: &Batch<'_>,
 ) -> Result<Vec<u32>, Failure> {
-    let mut truth: Option<BooleanBuffer> = None;
+    let mut may_hold: Option<BooleanBuffer> = None;
     let mut row_wise = Vec::new();
-    for (holds, expr) in conditions {
-        truth = match (holds, truth) {
-            (Some(holds), Some(truth)) => Some(&truth & holds),
-            (Some(holds), None) => Some(holds.clone()),
-            (None, truth) => {
-                row_wise.push(expr);
-                truth
+    for (truth, expr) in conditions {
+        let holds = match truth {
+            Truth::Known(holds) => holds,
+            Truth::RowWise => {
+                row_wise.push((expr, None));
+                continue;
+            }
+            Truth::Partly { may_hold, undecided } => {
+                row_wise.push((expr, Some(undecided)));
+                may_hold
             }
         };
+        may_hold = Some(match may_hold {
+            Some(others) => &others & holds,
+            None => holds.clone(),
+        });
     }
-    let mut chosen = match truth {
-        Some(truth) if truth.count_set_bits() < rows.len() => {
-            truth.set_indices().filter_map(|place| rows.get(place).copied()).collect()
-        }
-        _ => rows.to_vec(),
-    };
-    for expr in row_wise {
-        let mut passing = Vec::with_capacity(chosen.len());
-        for row in chosen {
-            if expr.evaluate(batch, row)?.to_bool() == Some(true) {
-                passing.push(row);
+    let may_hold = may_hold.filter(|holds| holds.count_set_bits() < rows.len());
+    if row_wise.is_empty() {
+        return Ok(match may_hold {
+            Some(holds) => holds.set_indices().filter_map(|place| rows.get(place).copied()).collect(),
+            None => rows.to_vec(),
+        });
+    }
+    let mut places: Vec<usize> = may_hold.map_or((0..rows.len()).collect(), |holds| holds.set_indices().collect());
+    for (expr, undecided) in row_wise {
+        let mut passing = Vec::with_capacity(places.len());
+        for place in places {
+            let Some(row) = rows.get(place) else { continue };
+            let decided = undecided.is_some_and(|undecided| !undecided.value(place));
+            if decided || expr.evaluate(batch, *row)?.to_bool() == Some(true) {
+                passing.push(place);
             }
         }
-        chosen = passing;
+        places = passing;
     }
-    Ok(chosen)
+    Ok(places.into_iter().filter_map(|place| rows.get(place).copied()).collect())
 }

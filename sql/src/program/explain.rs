@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::paths::{exprs, visit_paths};
 use super::{Program, RuleProgram};
 use crate::ast::{BinaryOp, Expr, ExprKind, Items, TemplatePart};
-use crate::lower::{Batch, Resolver, TermSet};
+use crate::lower::{Batch, Cache, Resolver, TermSet};
 use crate::message::Message;
 use crate::parse::print_expr;
 use crate::rule::Rule;
@@ -57,15 +57,16 @@ pub fn explain(rule: &Arc<Rule>, sample: &Message<'_>) -> Explanation {
     let mut terms = TermSet::new(terms, sources);
     let mut shredder = Shredder::new(paths.clone(), false);
     shredder.shred(std::iter::once(sample.payload));
-    let kinds = shredder.groups().first().map(|group| group.kinds.clone()).unwrap_or_default();
-    let batch = Batch { shredder: &shredder, messages: std::slice::from_ref(sample), dialect: rule.dialect };
-    let plans = terms.explain(&paths, &batch, &kinds, &[0]);
+    let (messages, cache) = (std::slice::from_ref(sample), Cache::default());
+    let batch = Batch { shredder: &shredder, messages, dialect: rule.dialect, cache: &cache };
+    let plans = terms.explain(&paths, &batch, &[0]);
     let part = |((place, expr), plan): ((String, &Expr), Result<String, String>)| Explained {
         place,
         expression: print_expr(expr, rule.dialect),
         plan,
     };
-    let kind = |slot: u16| kinds.get(usize::from(slot)).map_or("missing", |kind| kind_name(*kind));
+    let groups = shredder.groups();
+    let kind = |slot: u16| groups.kind(usize::from(slot), 1).map_or("missing", kind_name);
     Explanation {
         by_message: by_message(rule),
         signature: read.into_iter().map(|(path, slot)| (path, kind(slot))).collect(),

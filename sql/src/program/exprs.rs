@@ -3,15 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::merge::together;
 pub(super) use super::row_expr::RowExpr;
 use crate::ast::{Dialect, Expr};
 use crate::column::Column;
 use crate::eval::Failure;
-use crate::lower::{Batch, Resolver, TermSet};
+use crate::lower::{Batch, Found, Resolver, TermSet};
 use crate::parse::print_expr;
 use crate::rule::Rule;
-use crate::shred::{Paths, SlotKind};
-use crate::value::Value;
+use crate::shred::Paths;
 
 /// Expressions over the same rows.
 #[derive(Debug)]
@@ -63,29 +63,29 @@ impl Exprs {
 
     /// Adds expressions that have the same sources, before any is evaluated.
     pub(super) fn append(&mut self, other: Self) {
-        self.terms.terms.extend(other.terms.terms);
+        self.terms.append(other.terms);
         self.rows.extend(other.rows);
     }
 
-    /// A column for each, over the chosen rows of a group. A plan that fails, which it should never, leaves them to be
-    /// evaluated row by row.
-    pub(super) fn evaluate(
-        &mut self,
-        batch: &Batch<'_>,
-        kinds: &[SlotKind],
-        chosen: &[u32],
-    ) -> Result<Vec<Column>, Failure> {
-        let columns = self.terms.evaluate(batch, kinds, chosen);
-        let columns = columns.unwrap_or_else(|_| self.rows.iter().map(|_| None).collect());
+    /// A column for each, over the chosen rows. A plan that fails, which it should never, leaves them to be evaluated row
+    /// by row.
+    pub(super) fn evaluate(&mut self, batch: &Batch<'_>, chosen: &[u32]) -> Result<Vec<Column>, Failure> {
+        let Ok(Found { columns, in_parts, mut parts, places }) = self.terms.evaluate(batch, chosen) else {
+            return self.rows.iter().map(|expr| expr.column(batch, chosen)).collect();
+        };
         let mut all = Vec::with_capacity(columns.len());
-        for (column, expr) in columns.into_iter().zip(&self.rows) {
+        for (number, (column, expr)) in columns.into_iter().zip(&self.rows).enumerate() {
             all.push(match column {
                 Some(column) => column,
-                None => {
-                    let values: Result<Vec<Value>, Failure> =
-                        chosen.iter().map(|row| expr.evaluate(batch, *row)).collect();
-                    Column::dynamic(values?)
+                None if in_parts.binary_search(&number).is_ok() => {
+                    let columns =
+                        parts.iter_mut().map(|part| match part.columns.get_mut(number).and_then(Option::take) {
+                            Some(column) => Ok(column),
+                            None => expr.column(batch, &part.rows),
+                        });
+                    together(columns.collect::<Result<_, Failure>>()?, &places)
                 }
+                None => expr.column(batch, chosen)?,
             });
         }
         Ok(all)

@@ -15,7 +15,7 @@ use crate::ast::{BinaryOp, Expr, ExprKind};
 use crate::functions::{self, Purity};
 use crate::lower::{Batch, Comparison, Logic, Resolver, Source, Term, text_of};
 use crate::rule::Rule;
-use crate::shred::{Group, Paths, Tag, cell_value};
+use crate::shred::{Paths, Tag, cell_value};
 use crate::value::Value;
 
 /// With fewer rules that test a source for equality, testing them one after the other costs no more.
@@ -127,13 +127,13 @@ impl Index {
         self.sources.is_empty()
     }
 
-    /// Finds the rows of a group for each rule in the index.
-    pub(super) fn select(&mut self, batch: &Batch<'_>, group: &Group) {
+    /// Finds the rows of a batch for each rule in the index.
+    pub(super) fn select(&mut self, batch: &Batch<'_>) {
         for rule in self.touched.drain(..) {
             self.selected.get_mut(rule).into_iter().for_each(Vec::clear);
         }
         for by in &self.sources {
-            for row in &group.rows {
+            for row in batch.shredder.all_rows() {
                 for rule in by.rules(batch, *row) {
                     let Some(rows) = self.selected.get_mut(*rule as usize) else { continue };
                     if rows.is_empty() {

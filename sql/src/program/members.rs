@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::StringBuilder;
 
-use super::outputs::{Part, Results, in_order, union};
+use super::outputs::{Results, union};
 use crate::ast::Dialect;
 use crate::column::{Column, ColumnData};
 use crate::lower::Batch;
@@ -36,9 +36,9 @@ impl Members {
     }
 
     /// Gathers them for the rows that pass, by rule.
-    pub(super) fn gather(&mut self, batch: &Batch<'_>, passing: &[Vec<Part>]) {
+    pub(super) fn gather(&mut self, batch: &Batch<'_>, passing: &[Vec<u32>]) {
         for set in &mut self.sets {
-            let rows = in_order(&mut union(batch, passing, &set.users));
+            let rows = union(batch, passing, &set.users);
             let members = batch.shredder.members(&rows).into_iter();
             let columns = members.map(|(name, cells)| (name, cells.column(cells.kind(), &batch.messages, set.dialect)));
             let (names, columns) = columns.unzip();
@@ -70,11 +70,11 @@ impl Wholes {
     }
 
     /// Gathers them for the rows that pass, by rule.
-    pub(super) fn gather(&mut self, batch: &Batch<'_>, passing: &[Vec<Part>]) {
+    pub(super) fn gather(&mut self, batch: &Batch<'_>, passing: &[Vec<u32>]) {
         if self.users.is_empty() {
             return;
         }
-        let rows = in_order(&mut union(batch, passing, &self.users));
+        let rows = union(batch, passing, &self.users);
         let mut texts = StringBuilder::new();
         rows.iter().for_each(|row| texts.append_option(document(batch, *row)));
         let column = Column::of(ColumnData::Json(texts.finish()));

@@ -1,4 +1,4 @@
-//! Columns of several groups to one, in the order of the messages.
+//! Columns of several parts of the rows to one, in the order of the messages.
 
 use std::sync::Arc;
 
@@ -6,72 +6,17 @@ use arrow::array::{Array, BooleanBuilder, Decimal128Builder, StringBuilder};
 use arrow::buffer::BooleanBuffer;
 
 use crate::ast::Dialect;
-use crate::column::{Column, ColumnData, NUMBER_PRECISION};
+use crate::column::{Column, ColumnData, Mixed, NUMBER_PRECISION, Place};
 use crate::value::Value;
 
-/// Rows and columns of groups, each ascending, as one; `width` is the number of columns.
-pub(super) fn merge(
-    mut parts: Vec<(Vec<u32>, Vec<Column>)>,
-    width: usize,
-    dialect: Dialect,
-) -> (Vec<u32>, Vec<Column>) {
-    match parts.len() {
-        0 => return (Vec::new(), vec![Column::dynamic(Vec::new()); width]),
-        1 => return parts.pop().unwrap_or_default(),
-        _ => {}
-    }
-    let rows: Vec<&[u32]> = parts.iter().map(|(rows, _)| rows.as_slice()).collect();
-    let order = in_order(&rows);
-    let columns = (0..width).map(|number| {
-        let columns: Vec<&Column> = parts.iter().filter_map(|(_, columns)| columns.get(number)).collect();
-        interleave(&columns, &order, dialect)
-    });
-    let columns = columns.collect();
-    (order.into_iter().map(|(row, ..)| row).collect(), columns)
-}
-
-/// Rows, each with its part and its place there.
-type Order = [(u32, usize, usize)];
-
-/// The rows of ascending parts in order.
-fn in_order(parts: &[&[u32]]) -> Vec<(u32, usize, usize)> {
-    let mut order = Vec::with_capacity(parts.iter().map(|rows| rows.len()).sum());
-    let mut next = vec![0; parts.len()];
-    loop {
-        // The part that goes on lowest, and up to where no other part has a row.
-        let (mut lowest, mut limit) = (None, u32::MAX);
-        for (part, (rows, at)) in parts.iter().zip(&next).enumerate() {
-            let Some(row) = rows.get(*at) else { continue };
-            match lowest {
-                Some((least, _)) if least <= *row => limit = limit.min(*row),
-                _ => {
-                    if let Some((least, _)) = lowest {
-                        limit = limit.min(least);
-                    }
-                    lowest = Some((*row, part));
-                }
-            }
-        }
-        let Some((_, part)) = lowest else { return order };
-        let (Some(rows), Some(at)) = (parts.get(part), next.get_mut(part)) else { return order };
-        let run = rows.get(*at..).unwrap_or_default().iter().take_while(|row| **row < limit).count().max(1);
-        let places = rows.iter().enumerate().skip(*at).take(run);
-        order.extend(places.map(|(place, row)| (*row, part, place)));
-        *at += run;
-    }
-}
-
-/// Rows of columns in the given order. Columns of one kind stay that kind.
-fn interleave(columns: &[&Column], order: &Order, dialect: Dialect) -> Column {
-    let typed = numbers(columns, order).or_else(|| texts(columns, order)).or_else(|| booleans(columns, order));
+/// The rows of parts as one column, in the order of their places. Columns of one kind stay that kind.
+pub(super) fn together(parts: Vec<Column>, order: &Arc<[Place]>) -> Column {
+    let typed = numbers(&parts, order).or_else(|| texts(&parts, order)).or_else(|| booleans(&parts, order));
     let Some(data) = typed else {
-        let value = |(_, part, place): &(u32, usize, usize)| {
-            columns.get(*part).map(|column| column.value(*place, dialect)).unwrap_or_default()
-        };
-        return Column::dynamic(order.iter().map(value).collect());
+        return Column::of(ColumnData::Mixed(Mixed::new(parts.into(), Arc::clone(order))));
     };
-    let null = |(_, part, place): &(u32, usize, usize)| columns.get(*part).is_some_and(|c| c.is_json_null(*place));
-    let json_null = columns.iter().any(|column| column.json_null.is_some());
+    let null = |place: &Place| parts.get(place.part as usize).is_some_and(|c| c.is_json_null(place.row as usize));
+    let json_null = parts.iter().any(|column| column.json_null.is_some());
     Column { data, json_null: json_null.then(|| order.iter().map(null).collect::<BooleanBuffer>()) }
 }
 
@@ -80,7 +25,7 @@ fn is_blank(column: &Column) -> bool {
     matches!(&column.data, ColumnData::Boolean(values) if values.null_count() == values.len())
 }
 
-fn numbers(columns: &[&Column], order: &Order) -> Option<ColumnData> {
+fn numbers(columns: &[Column], order: &[Place]) -> Option<ColumnData> {
     let mut scale = 0;
     for column in columns {
         match &column.data {
@@ -96,12 +41,12 @@ fn numbers(columns: &[&Column], order: &Order) -> Option<ColumnData> {
     }
     let mut merged = Decimal128Builder::with_capacity(order.len());
     let mut scales = Vec::with_capacity(order.len());
-    for (_, part, place) in order {
-        match (columns.get(*part).map(|column| &column.data), power.get(*part)) {
-            (Some(ColumnData::Number { values, scales: own }), Some(power)) if values.is_valid(*place) => {
-                let value = values.value(*place);
+    for (part, row) in order.iter().map(Place::indices) {
+        match (columns.get(part).map(|column| &column.data), power.get(part)) {
+            (Some(ColumnData::Number { values, scales: own }), Some(power)) if values.is_valid(row) => {
+                let value = values.value(row);
                 merged.append_value(if *power == 1 { value } else { value.checked_mul(*power)? });
-                let own = own.as_ref().and_then(|own| own.get(*place).copied());
+                let own = own.as_ref().and_then(|own| own.get(row).copied());
                 scales.push(own.unwrap_or(values.scale().unsigned_abs()));
             }
             _ => {
@@ -114,18 +59,18 @@ fn numbers(columns: &[&Column], order: &Order) -> Option<ColumnData> {
     Some(ColumnData::Number { values, scales: Some(scales.into()) })
 }
 
-fn texts(columns: &[&Column], order: &Order) -> Option<ColumnData> {
-    let is_text = |column: &&Column| matches!(column.data, ColumnData::String(_)) || is_blank(column);
-    let is_json = |column: &&Column| matches!(column.data, ColumnData::Json(_)) || is_blank(column);
+fn texts(columns: &[Column], order: &[Place]) -> Option<ColumnData> {
+    let is_text = |column: &Column| matches!(column.data, ColumnData::String(_)) || is_blank(column);
+    let is_json = |column: &Column| matches!(column.data, ColumnData::Json(_)) || is_blank(column);
     let json = !columns.iter().all(is_text);
     if json && !columns.iter().all(is_json) {
         return None;
     }
     let mut merged = StringBuilder::new();
-    for (_, part, place) in order {
-        match columns.get(*part).map(|column| &column.data) {
-            Some(ColumnData::String(texts) | ColumnData::Json(texts)) if texts.is_valid(*place) => {
-                merged.append_value(texts.value(*place));
+    for (part, row) in order.iter().map(Place::indices) {
+        match columns.get(part).map(|column| &column.data) {
+            Some(ColumnData::String(texts) | ColumnData::Json(texts)) if texts.is_valid(row) => {
+                merged.append_value(texts.value(row));
             }
             _ => merged.append_null(),
         }
@@ -134,11 +79,11 @@ fn texts(columns: &[&Column], order: &Order) -> Option<ColumnData> {
     Some(if json { ColumnData::Json(merged) } else { ColumnData::String(merged) })
 }
 
-fn booleans(columns: &[&Column], order: &Order) -> Option<ColumnData> {
+fn booleans(columns: &[Column], order: &[Place]) -> Option<ColumnData> {
     let mut merged = BooleanBuilder::with_capacity(order.len());
-    for (_, part, place) in order {
-        let ColumnData::Boolean(values) = &columns.get(*part)?.data else { return None };
-        merged.append_option(values.is_valid(*place).then(|| values.value(*place)));
+    for (part, row) in order.iter().map(Place::indices) {
+        let ColumnData::Boolean(values) = &columns.get(part)?.data else { return None };
+        merged.append_option(values.is_valid(row).then(|| values.value(row)));
     }
     Some(ColumnData::Boolean(merged.finish()))
 }
@@ -157,14 +102,42 @@ pub(super) fn overlay(below: &Column, above: Column, dialect: Dialect) -> Column
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{BooleanArray, StringArray, UInt32Array};
+
     use super::*;
 
+    fn texts(texts: &[&str]) -> Column {
+        Column::of(ColumnData::String(StringArray::from(texts.to_vec())))
+    }
+
+    fn order(places: &[(u32, u32)]) -> Arc<[Place]> {
+        places.iter().map(|(part, row)| Place { part: *part, row: *row }).collect()
+    }
+
     #[test]
-    fn rows_of_parts_come_in_order() {
-        let parts: [&[u32]; 4] = [&[1, 2, 9, 10], &[0, 3, 4], &[], &[5, 11, 12]];
-        let order = in_order(&parts);
-        let rows: Vec<u32> = order.iter().map(|(row, ..)| *row).collect();
-        assert_eq!(rows, [0, 1, 2, 3, 4, 5, 9, 10, 11, 12]);
-        assert!(order.iter().all(|(row, part, place)| parts[*part][*place] == *row));
+    fn columns_of_different_kinds_stay_what_they_are() {
+        let numbers = Column::dynamic(vec![Value::Int(1), Value::Undefined]);
+        let nothing =
+            Column { data: ColumnData::Boolean(BooleanArray::new_null(1)), json_null: Some(BooleanBuffer::new_set(1)) };
+        let order = order(&[(1, 0), (0, 0), (2, 0), (0, 1), (1, 1)]);
+        let column = together(vec![numbers, texts(&["x", "y\n"]), nothing], &order);
+        assert!(matches!(column.data, ColumnData::Mixed(_)));
+        let expected = ["x".into(), Value::Int(1), Value::Null, Value::Undefined, "y\n".into()];
+        let values =
+            |column: &Column| (0..column.len()).map(|row| column.value(row, Dialect::Native)).collect::<Vec<_>>();
+        assert_eq!(values(&column), expected);
+        assert_eq!(values(&column.slice(1, 3)), expected[1..4]);
+        assert_eq!(values(&column.take(&UInt32Array::from(vec![4, 0]), Dialect::Native)), ["y\n".into(), "x".into()]);
+        let mut json = String::new();
+        let written = (0..5).map(|row| column.write_json(row, &mut json)).collect::<Vec<_>>();
+        assert_eq!((json.as_str(), written), (r#""x"1null"y\n""#, vec![true, true, true, false, true]));
+        assert!(column.is_json_null(2) && column.is_undefined(3) && !column.is_undefined(2));
+    }
+
+    #[test]
+    fn columns_of_one_kind_become_one() {
+        let column = together(vec![texts(&["b", "c"]), texts(&["a"])], &order(&[(1, 0), (0, 0), (0, 1)]));
+        let ColumnData::String(all) = &column.data else { panic!("{column:?}") };
+        assert_eq!(all.iter().flatten().collect::<Vec<_>>(), ["a", "b", "c"]);
     }
 }

@@ -8,20 +8,11 @@ use arrow::array::UInt32Array;
 
 use super::columns::{Draft, differs_by_call};
 use super::exprs::{Exprs, Shared};
-use super::merge::merge;
 use super::paths::anywhere;
 use crate::ast::{Dialect, Expr, ExprKind};
 use crate::column::Column;
-use crate::eval::Failure;
 use crate::lower::Batch;
-use crate::shred::{Group, Paths};
-
-/// Rows of a group, ascending.
-#[derive(Debug)]
-pub(super) struct Part {
-    pub(super) group: usize,
-    pub(super) rows: Vec<u32>,
-}
+use crate::shred::Paths;
 
 /// All expressions that more than one rule has.
 #[derive(Debug, Default)]
@@ -147,11 +138,14 @@ impl Outputs {
     }
 
     /// Evaluates them for the rows that pass, by rule.
-    pub(super) fn evaluate(&mut self, batch: &Batch<'_>, passing: &[Vec<Part>]) {
+    pub(super) fn evaluate(&mut self, batch: &Batch<'_>, passing: &[Vec<u32>]) {
         for set in &mut self.sets {
             let batch = Batch { dialect: set.dialect, ..*batch };
-            let parts = union(&batch, passing, &set.users);
-            set.results = Results::of(&batch, &mut set.exprs, &parts).unwrap_or_else(|_| Results::failed(set.dialect));
+            let rows = union(&batch, passing, &set.users);
+            set.results = match set.exprs.evaluate(&batch, &rows) {
+                Ok(columns) => Results::new(rows, columns, set.dialect),
+                Err(_) => Results::failed(set.dialect),
+            };
         }
     }
 
@@ -168,17 +162,6 @@ impl Outputs {
 }
 
 impl Results {
-    fn of(batch: &Batch<'_>, exprs: &mut Exprs, parts: &[Part]) -> Result<Self, Failure> {
-        let groups = batch.shredder.groups();
-        let mut evaluated = Vec::with_capacity(parts.len());
-        for part in parts {
-            let kinds = groups.get(part.group).map_or(&[][..], |group| &group.kinds);
-            evaluated.push((part.rows.clone(), exprs.evaluate(batch, kinds, &part.rows)?));
-        }
-        let (rows, columns) = merge(evaluated, exprs.rows.len(), batch.dialect);
-        Ok(Self::new(rows, columns, batch.dialect))
-    }
-
     /// Columns of rows, ascending.
     pub(super) fn new(rows: Vec<u32>, columns: Vec<Column>, dialect: Dialect) -> Self {
         Self { rows, columns, places: Vec::new(), choice: (None, Choice::All), dialect, failed: false }
@@ -247,30 +230,26 @@ impl Choice {
     }
 }
 
-/// The rows that pass in any of the rules.
-pub(super) fn union(batch: &Batch<'_>, passing: &[Vec<Part>], users: &[usize]) -> Vec<Part> {
-    let groups = batch.shredder.groups();
-    let mut some: Vec<bool> = Vec::new();
-    let mut found: Vec<(usize, bool)> = vec![(0, false); groups.len()];
-    let parts = users.iter().filter_map(|user| passing.get(*user)).flatten();
-    for part in parts {
-        let (Some((users, all)), Some(group)) = (found.get_mut(part.group), groups.get(part.group)) else { continue };
-        *users += 1;
-        *all |= part.rows.len() == group.rows.len();
-        if !*all {
-            some.resize(batch.messages.len(), false);
-            part.rows.iter().for_each(|row| some.get_mut(*row as usize).into_iter().for_each(|some| *some = true));
+/// The rows that pass in any of these rules, by rule.
+pub(super) fn union(batch: &Batch<'_>, passing: &[Vec<u32>], users: &[usize]) -> Vec<u32> {
+    let all = batch.shredder.all_rows();
+    let mut some = users.iter().filter_map(|user| passing.get(*user)).filter(|rows| !rows.is_empty());
+    let Some(first) = some.next() else { return Vec::new() };
+    let mut is_in: Vec<bool> = Vec::new();
+    for rows in some {
+        if rows.len() == all.len() {
+            return all.to_vec();
         }
+        let more = if is_in.is_empty() { first.as_slice() } else { &[] };
+        is_in.resize(all.len(), false);
+        more.iter()
+            .chain(rows)
+            .for_each(|row| is_in.get_mut(*row as usize).into_iter().for_each(|is_in| *is_in = true));
     }
-    let rows = |group: &Group, all: bool| {
-        if all {
-            return group.rows.clone();
-        }
-        let passes = |row: &&u32| some.get(**row as usize).is_some_and(|some| *some);
-        group.rows.iter().filter(passes).copied().collect()
-    };
-    let parts = found.into_iter().zip(groups).enumerate().filter(|(_, ((users, _), _))| *users > 0);
-    parts.map(|(number, ((_, all), group))| Part { group: number, rows: rows(group, all) }).collect()
+    if is_in.is_empty() {
+        return first.clone();
+    }
+    all.iter().zip(is_in).filter(|(_, is_in)| *is_in).map(|(row, _)| *row).collect()
 }
 
 impl<'r> Draft<'r> {
@@ -278,14 +257,4 @@ impl<'r> Draft<'r> {
     fn key(&self, expr: &Expr) -> Option<Shared> {
         (expr.kind != ExprKind::Star && !anywhere(expr, &differs_by_call)).then(|| Shared::of(self.rule, expr))
     }
-}
-
-/// The rows of parts in order.
-pub(super) fn in_order(parts: &mut Vec<Part>) -> Vec<u32> {
-    if parts.len() == 1 {
-        return parts.pop().map(|part| part.rows).unwrap_or_default();
-    }
-    let mut rows: Vec<u32> = parts.drain(..).flat_map(|part| part.rows).collect();
-    rows.sort_unstable();
-    rows
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::paths::as_path;
 use crate::ast::{Expr, ExprKind};
+use crate::column::Column;
 use crate::eval::{self, Failure, Scope};
 use crate::lower::Batch;
 use crate::shred::{Paths, cell_value};
@@ -29,6 +30,12 @@ impl RowExpr {
         let mut rewrite = Rewrite { variables, paths, slots: &mut slots, nodes: &mut nodes, top: true };
         let expr = rewrite.expr(expr)?;
         Some(Self { expr, slots })
+    }
+
+    /// Its values for some rows of the batch.
+    pub(super) fn column(&self, batch: &Batch<'_>, rows: &[u32]) -> Result<Column, Failure> {
+        let values = rows.iter().map(|row| self.evaluate(batch, *row));
+        values.collect::<Result<Vec<Value>, Failure>>().map(Column::dynamic)
     }
 
     /// Its value for a row of the batch.

@@ -2,17 +2,17 @@
 //! is evaluated before any of them puts its rows together.
 
 use super::columns::{Common, Filter};
-use super::outputs::{Part, in_order, union};
+use super::outputs::union;
 use super::payloads::Payloads;
 use super::reference::Reference;
 use super::rows::Original;
 use super::{Body, Face, Program, Reject, Rows, RuleProgram, RuleRows};
 use crate::ast::Dialect;
 use crate::eval::Failure;
-use crate::lower::Batch;
+use crate::lower::{Batch, Cache};
 use crate::message::Message;
 use crate::scan::ScanError;
-use crate::shred::{Group, Tag};
+use crate::shred::Tag;
 
 /// For what is the same in every dialect.
 const ANY: Dialect = Dialect::Native;
@@ -47,30 +47,30 @@ impl Program {
             self.tell(out);
             self.count();
         }
-        let mut failed = self.pass(messages);
-        let batch = Batch { shredder: &self.shredder, messages, dialect: ANY };
+        let cache = Cache::default();
+        let mut failed = self.pass(messages, &cache);
+        let batch = Batch { shredder: &self.shredder, messages, dialect: ANY, cache: &cache };
         self.outputs.evaluate(&batch, &self.passing);
         self.members.gather(&batch, &self.passing);
         self.wholes.gather(&batch, &self.passing);
-        let payloads = in_order(&mut union(&batch, &self.passing, &self.passing_on));
+        let payloads = union(&batch, &self.passing, &self.passing_on);
         let payloads = Payloads::copy(messages, &payloads);
         let Self { outputs, members, wholes, .. } = self;
         let mut common = Common { outputs, members, wholes, payloads: &payloads };
         for index in self.active.drain(..) {
-            let (Some(RuleProgram::Columns(rule)), Some(parts)) =
+            let (Some(RuleProgram::Columns(rule)), Some(passing)) =
                 (self.rules.get_mut(index), self.passing.get_mut(index))
             else {
                 continue;
             };
             let batch = Batch { dialect: rule.dialect(), ..batch };
-            match rule.rows(&batch, parts, index, &mut common) {
+            match rule.rows(&batch, std::mem::take(passing), index, &mut common) {
                 Some(all) => {
                     let of_rule = |rows| RuleRows { rule: index, face: Face::Rows, rows, rejects: Vec::new() };
                     out.extend(all.into_iter().map(of_rule));
                 }
                 None => failed.push(index),
             }
-            parts.clear();
         }
         self.by_message(messages, &failed, out);
     }
@@ -91,52 +91,49 @@ impl Program {
 
     /// Counts in how many messages each path is Undefined.
     fn count(&mut self) {
+        let shredder = &self.shredder;
         for (slot, undefined) in self.reads.slots.iter().zip(&mut self.reads.undefined) {
-            let some = |group: &&Group| group.undefined.get(usize::from(*slot)).is_some_and(|some| *some);
-            for group in self.shredder.groups().iter().filter(some) {
-                let cells = self.shredder.cells(usize::from(*slot), &group.rows);
+            let slot = usize::from(*slot);
+            if shredder.groups().has_undefined(slot) {
+                let cells = shredder.cells(slot, shredder.all_rows());
                 *undefined += cells.iter().map(|(_, cell)| u64::from(cell.tag == Tag::Undefined)).sum::<u64>();
             }
         }
     }
 
     /// Finds the rows that pass, by rule; gives the rules for which that failed.
-    fn pass(&mut self, messages: &[Message<'_>]) -> Vec<usize> {
+    fn pass(&mut self, messages: &[Message<'_>], cache: &Cache) -> Vec<usize> {
         let Self { rules, shredder, index: by_value, conditions, everywhere, passing, active, .. } = self;
         let mut failed = Vec::new();
-        let batch = Batch { shredder, messages, dialect: ANY };
-        for (number, group) in shredder.groups().iter().enumerate() {
-            by_value.select(&batch, group);
-            conditions.evaluate(&batch, group);
-            let mut keep = |index: usize, rows: Result<Vec<u32>, Failure>| match rows {
-                Ok(rows) if rows.is_empty() => {}
-                Ok(rows) => {
-                    if let Some(parts) = passing.get_mut(index) {
-                        if parts.is_empty() {
-                            active.push(index);
-                        }
-                        parts.push(Part { group: number, rows });
-                    }
-                }
-                Err(_) => failed.push(index),
-            };
-            for index in everywhere.iter() {
-                let Some(RuleProgram::Columns(rule)) = rules.get(*index) else { continue };
-                if let Filter::Shared(of_rule) = rule.filter() {
-                    let batch = Batch { dialect: rule.dialect(), ..batch };
-                    keep(*index, conditions.passing(of_rule, &batch, group));
+        let batch = Batch { shredder, messages, dialect: ANY, cache };
+        by_value.select(&batch);
+        conditions.evaluate(&batch);
+        let mut keep = |index: usize, rows: Result<Vec<u32>, Failure>| match rows {
+            Ok(rows) if rows.is_empty() => {}
+            Ok(rows) => {
+                active.push(index);
+                if let Some(passing) = passing.get_mut(index) {
+                    *passing = rows;
                 }
             }
-            for (index, rows) in by_value.touched() {
-                match rules.get_mut(index) {
-                    Some(RuleProgram::Columns(rule)) => {
-                        let batch = Batch { dialect: rule.dialect(), ..batch };
-                        keep(index, rule.passing_alone(&batch, group, rows));
-                    }
-                    // The reference tests all conditions by itself.
-                    Some(RuleProgram::Reference(_)) => keep(index, Ok(rows.clone())),
-                    None => {}
+            Err(_) => failed.push(index),
+        };
+        for index in everywhere.iter() {
+            let Some(RuleProgram::Columns(rule)) = rules.get(*index) else { continue };
+            if let Filter::Shared(of_rule) = rule.filter() {
+                let batch = Batch { dialect: rule.dialect(), ..batch };
+                keep(*index, conditions.passing(of_rule, &batch));
+            }
+        }
+        for (index, rows) in by_value.touched() {
+            match rules.get_mut(index) {
+                Some(RuleProgram::Columns(rule)) => {
+                    let batch = Batch { dialect: rule.dialect(), ..batch };
+                    keep(index, rule.passing_alone(&batch, rows));
                 }
+                // The reference tests all conditions by itself.
+                Some(RuleProgram::Reference(_)) => keep(index, Ok(rows.clone())),
+                None => {}
             }
         }
         failed.sort_unstable();
@@ -159,9 +156,8 @@ impl Program {
         for index in self.references.iter().chain(failed).copied() {
             let Some(reference) = self.rules.get(index).map(RuleProgram::reference) else { continue };
             let mut undefined = vec![0; reference.paths().len()];
-            let mut parts = self.passing.get_mut(index).map(std::mem::take).unwrap_or_default();
+            let rows = self.passing.get_mut(index).map(std::mem::take).unwrap_or_default();
             if self.index.condition(index).is_some() && !failed.contains(&index) {
-                let rows = in_order(&mut parts);
                 some(reference, index, messages, &rows, out);
                 continue;
             }

@@ -179,6 +179,9 @@ fn push_cell(out: &mut Vec<u8>, column: &Column, row: usize, dialect: Dialect) -
     match &column.data {
         ColumnData::String(texts) if row < texts.len() && texts.is_valid(row) => tagged(TEXT, texts.value(row)),
         ColumnData::Json(texts) if row < texts.len() && texts.is_valid(row) => tagged(JSON, texts.value(row)),
+        ColumnData::Mixed(mixed) => {
+            return mixed.get(row).is_some_and(|(part, row)| push_cell(out, part, row, dialect));
+        }
         _ => match column.value(row, dialect) {
             Value::Undefined => return false,
             Value::Null => out.push(NULL),

@@ -24,28 +24,66 @@ const MAX_DIGITS: usize = 34;
 /// The largest scale that a [`Taken::Small`] has.
 pub(crate) const MAX_SMALL_SCALE: usize = 18;
 
+/// What the first eight bytes of a number's digits tell.
+struct Head {
+    negative: bool,
+    /// Where the digits start, and the bytes from there.
+    start: usize,
+    word: u64,
+    /// Which of them are no digits.
+    ends: u64,
+    /// How many digits come first: 1 to 8.
+    whole: u32,
+}
+
+impl Head {
+    /// `None`: there are no digits, or a 0 too many.
+    #[inline(always)]
+    fn of(bytes: &(impl Words + ?Sized), at: usize) -> Option<Self> {
+        let head = Self::of_digits(bytes.word(at), at, false);
+        // Most numbers have no sign.
+        let head = match head.whole {
+            0 if head.word as u8 == b'-' => Self::of_digits(bytes.word(at + 1), at + 1, true),
+            _ => head,
+        };
+        let is_number = head.whole > 0 && (head.word as u8 != b'0' || head.whole == 1);
+        is_number.then_some(head)
+    }
+
+    #[inline(always)]
+    fn of_digits(word: u64, start: usize, negative: bool) -> Self {
+        let ends = non_digits(word);
+        Self { negative, start, word, ends, whole: before_first(ends) }
+    }
+
+    /// Whether a point follows the first digits, which are fewer than 8.
+    #[inline(always)]
+    fn has_point(&self) -> bool {
+        (self.word >> (8 * self.whole)) as u8 == b'.'
+    }
+
+    /// How many bytes the digits on both sides of the point take, with it; 8 if perhaps more.
+    #[inline(always)]
+    fn end(&self) -> u32 {
+        before_first(self.ends & (self.ends - 1))
+    }
+}
+
 /// Reads the number that starts at `at` and gives it with the position after it. `None`: it is no JSON number, or has
 /// more than 34 digits. An exponent is not read: the position then is that of its `e`.
 #[inline(always)]
 pub(crate) fn take_number(bytes: &(impl Words + ?Sized), at: usize) -> Option<(Taken, usize)> {
-    let word = bytes.word(at);
-    let negative = word as u8 == b'-';
-    let start = at + usize::from(negative);
-    let word = if negative { bytes.word(start) } else { word };
-    let ends = non_digits(word);
-    let whole = before_first(ends);
-    if whole == 0 || (word as u8 == b'0' && whole > 1) {
-        return None;
-    }
+    let head = Head::of(bytes, at)?;
+    let Head { negative, start, word, whole, .. } = head;
     if whole == 8 {
         return take_long(bytes, start, negative);
     }
     let sign = |magnitude: u64| if negative { -(magnitude as i64) } else { magnitude as i64 };
-    if (word >> (8 * whole)) as u8 != b'.' {
+    if !head.has_point() {
         let taken = Taken::Small { mantissa: sign(digits(word, whole)), scale: 0, zero_end: false };
         return Some((taken, start + whole as usize));
     }
-    let end = before_first(ends & (ends - 1));
+    let end = head.end();
     if end == 8 {
         return take_long(bytes, start, negative);
     }
@@ -67,15 +105,8 @@ pub(crate) fn take_number(bytes: &(impl Words + ?Sized), at: usize) -> Option<(T
 /// The position after the number that starts at `at`, where [`take_number`] would end; `None` where it gives none.
 #[inline(always)]
 pub(crate) fn skip_number(bytes: &(impl Words + ?Sized), at: usize) -> Option<usize> {
-    let word = bytes.word(at);
-    let negative = word as u8 == b'-';
-    let start = at + usize::from(negative);
-    let word = if negative { bytes.word(start) } else { word };
-    let ends = non_digits(word);
-    let whole = before_first(ends);
-    if whole == 0 || (word as u8 == b'0' && whole > 1) {
-        return None;
-    }
+    let head = Head::of(bytes, at)?;
+    let Head { start, whole, .. } = head;
     if whole == 8 {
         // Times in milliseconds, mostly.
         let next = bytes.word(start + 8);
@@ -83,10 +114,10 @@ pub(crate) fn skip_number(bytes: &(impl Words + ?Sized), at: usize) -> Option<us
         let ends = more < 8 && (next >> (8 * more)) as u8 != b'.';
         return if ends { Some(start + 8 + more as usize) } else { skip_long(bytes, start) };
     }
-    if (word >> (8 * whole)) as u8 != b'.' {
+    if !head.has_point() {
         return Some(start + whole as usize);
     }
-    match before_first(ends & (ends - 1)) {
+    match head.end() {
         8 => skip_long(bytes, start),
         end if end - whole == 1 => None,
         end => Some(start + end as usize),

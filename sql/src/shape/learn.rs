@@ -6,10 +6,11 @@ use std::hash::{BuildHasher, Hash, Hasher};
 
 use super::literal::Literal;
 use super::read::{Leaf, NOWHERE, Shape, Step, Whole};
+use super::tree::NONE;
 use crate::scan::{Node, NodeKind, Tape, take_number};
 use crate::shred::Tag;
 
-/// Leaves that a shape may have.
+/// Leaves that a shape may have, its end being one.
 const MAX_LEAVES: usize = 512;
 /// Bytes of literals that a shape may have.
 const MAX_LITERAL_BYTES: usize = 16 * 1024;
@@ -74,36 +75,38 @@ pub(crate) fn structure_hash(payload: &[u8], tape: &Tape) -> Option<u64> {
     Some(hasher.finish())
 }
 
-impl Shape {
+/// A shape with its steps, the last of which is the end.
+pub(super) struct Learned {
+    pub(super) steps: Vec<Step>,
+    pub(super) shape: Shape,
+}
+
+impl Learned {
     /// The shape of a payload; none if an object in it has duplicate members. `width` is the number of cells of a row,
     /// those without assignment are not there.
-    pub(crate) fn learn(
+    pub(super) fn of(
         payload: &[u8],
         tape: &Tape,
         assignments: &[Assignment],
         width: usize,
         layout: u32,
-    ) -> Option<Shape> {
+    ) -> Option<Self> {
         let structure = structure_hash(payload, tape)?;
         if width >= usize::from(NOWHERE) || has_duplicates(payload, tape) {
             return None;
         }
-        let mut places = Places { steps: Vec::new(), starts: Vec::new(), from: 0 };
+        let mut places = Places { steps: Vec::new(), starts: Vec::new(), from: 0, literal_bytes: 0 };
         for leaf in leaves(payload, tape) {
             let (index, kind, node) = leaf?;
-            places.starts.push(places.from);
-            let literal = payload.get(places.from..node.start as usize)?;
             let mut cells = [NOWHERE; 2];
             for (free, wanted) in cells.iter_mut().zip(assignments.iter().filter(|a| a.node == index)) {
                 *free = wanted.cell;
             }
-            places.steps.push(Step { literal: Literal::new(literal), leaf: kind, cells });
+            places.step(payload.get(places.from..node.start as usize)?, kind, cells);
             places.from = node.end as usize;
         }
-        places.starts.push(places.from);
-        let tail = payload.get(places.from..)?;
-        let literal_bytes: usize = places.steps.iter().map(|step| step.literal.len()).sum();
-        if places.steps.len() > MAX_LEAVES || literal_bytes + tail.len() > MAX_LITERAL_BYTES {
+        places.step(payload.get(places.from..)?, Leaf::End, [NOWHERE; 2]);
+        if places.steps.len() > MAX_LEAVES || places.literal_bytes > MAX_LITERAL_BYTES {
             return None;
         }
         let mut constants: Vec<(u16, Tag)> = Vec::new();
@@ -118,15 +121,9 @@ impl Shape {
                 Some(_) => {}
             }
         }
-        Some(Shape {
-            steps: places.steps.into(),
-            tail: Literal::new(tail),
-            wholes: wholes.into(),
-            constants: constants.into(),
-            layout,
-            width,
-            structure,
-        })
+        let (wholes, constants, path) = (wholes.into(), constants.into(), Vec::new());
+        let shape = Shape { path, wholes, constants, layout, width, structure, used: 0 };
+        Some(Self { steps: places.steps, shape })
     }
 }
 
@@ -136,9 +133,17 @@ struct Places {
     /// Where each literal starts in the payload it is learned from.
     starts: Vec<usize>,
     from: usize,
+    literal_bytes: usize,
 }
 
 impl Places {
+    fn step(&mut self, literal: &[u8], leaf: Leaf, cells: [u16; 2]) {
+        self.starts.push(self.from);
+        self.literal_bytes += literal.len();
+        let literal = Literal::new(literal);
+        self.steps.push(Step { literal, leaf, cells, next: NONE, other: NONE, users: 1, missed: 0 });
+    }
+
     fn whole(&self, cell: u16, tag: Tag, node: &Node) -> Option<Whole> {
         Some(Whole { cell, tag, start: self.place(node.start)?, end: self.place(node.end)? })
     }

@@ -11,6 +11,7 @@ mod book;
 mod learn;
 mod literal;
 mod read;
+mod tree;
 
 pub(crate) use book::Shapes;
 pub(crate) use learn::Assignment;

@@ -1,4 +1,4 @@
-//! Reading a payload by its shape.
+//! Reading what stands between the literals, and what a shape knows besides its steps.
 
 use super::literal::Literal;
 use crate::scan::{Taken, Window, plain_text_end, skip_number, take_number};
@@ -7,22 +7,32 @@ use crate::shred::{Cell, Tag};
 /// Not wanted.
 pub(super) const NOWHERE: u16 = u16::MAX;
 
-/// What a leaf is.
+/// What follows a literal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leaf {
     Number,
     /// The quotes belong to the literals around it.
     Text,
     Bool,
+    /// Nothing: the payload ends.
+    End,
 }
 
-/// A literal and the leaf after it.
+/// A literal and what follows it.
 #[derive(Debug)]
 pub(super) struct Step {
     pub(super) literal: Literal,
     pub(super) leaf: Leaf,
     /// The cells it goes to: a path's, and a member's when all are wanted.
     pub(super) cells: [u16; 2],
+    /// The first of the steps behind it; of an end, the number of the shape.
+    pub(super) next: u32,
+    /// Another step that may stand in its place.
+    pub(super) other: u32,
+    /// How many shapes have it.
+    pub(super) users: u32,
+    /// Which payload did not fit it last, while it was the first to be tried.
+    pub(super) missed: u32,
 }
 
 /// An array or object that is wanted as a whole: it starts and ends inside literals.
@@ -42,11 +52,11 @@ pub(crate) enum Width {
     Wide,
 }
 
-/// A learned shape.
+/// A learned shape: what there is to know besides its steps.
 #[derive(Debug)]
 pub(crate) struct Shape {
-    pub(super) steps: Box<[Step]>,
-    pub(super) tail: Literal,
+    /// Its steps in the tree.
+    pub(super) path: Vec<u32>,
     pub(super) wholes: Box<[Whole]>,
     /// Cells that are the same in every payload of the shape: null, or not there.
     pub(super) constants: Box<[(u16, Tag)]>,
@@ -55,70 +65,22 @@ pub(crate) struct Shape {
     /// How many cells a row of it has.
     pub(crate) width: usize,
     pub(crate) structure: u64,
+    /// How many payloads it has read, of late.
+    pub(super) used: u32,
 }
 
 impl Shape {
-    /// Reads a payload into the cells of its row, writing every one of them, and tells whether a number was too wide
-    /// for a cell. `None`: it does not have this shape, and the cells are of no use. `places` is scratch.
-    #[inline]
-    pub(crate) fn read(&self, payload: &[u8], row: &mut [Cell], places: &mut Vec<u32>) -> Option<Width> {
-        let payload = &Window::new(payload);
-        if self.wholes.is_empty() {
-            self.read_leaves::<false>(payload, row, places)
-        } else {
-            self.read_leaves::<true>(payload, row, places)
-        }
-    }
-
-    /// `WHOLES`: there are wanted arrays or objects.
-    #[inline]
-    fn read_leaves<const WHOLES: bool>(
-        &self,
-        payload: &Window<'_>,
-        row: &mut [Cell],
-        places: &mut Vec<u32>,
-    ) -> Option<Width> {
-        let mut at = 0;
-        let mut width = Width::Small;
-        if WHOLES {
-            places.clear();
-        }
-        for step in &self.steps {
-            if !step.literal.stands_at(payload, at) {
-                return None;
-            }
-            if WHOLES {
-                places.push(at as u32);
-            }
-            at += step.literal.len();
-            if step.cells == [NOWHERE; 2] {
-                at = skip_leaf(step.leaf, payload, at)?;
-                continue;
-            }
-            let (cell, end) = read_leaf(step.leaf, payload, at)?;
-            at = end;
-            if cell.tag == Tag::WideNumber {
-                width = Width::Wide;
-            }
-            for &wanted in &step.cells {
-                if let Some(place) = row.get_mut(usize::from(wanted)) {
-                    *place = cell;
-                }
-            }
-        }
-        if !self.tail.ends_at(payload, at) {
-            return None;
-        }
+    /// Writes the cells of a row that no leaf goes to, `places` being where the literals start.
+    #[inline(always)]
+    pub(super) fn finish(&self, row: &mut [Cell], places: &[u32]) {
         for &(cell, tag) in &self.constants {
             if let Some(place) = row.get_mut(usize::from(cell)) {
                 *place = Cell { tag, ..Cell::default() };
             }
         }
-        if WHOLES {
-            places.push(at as u32);
+        if !self.wholes.is_empty() {
             self.mark_wholes(row, places);
         }
-        Some(width)
     }
 
     fn mark_wholes(&self, row: &mut [Cell], places: &[u32]) {
@@ -129,6 +91,46 @@ impl Shape {
                 *place = Cell::span(whole.tag, start, end);
             }
         }
+    }
+}
+
+impl Step {
+    /// Reads the literal and the leaf from `at` and gives the position after them; `None` if they do not stand there.
+    #[inline(always)]
+    pub(super) fn read(&self, payload: &Window<'_>, at: usize, row: &mut [Cell], width: &mut Width) -> Option<usize> {
+        if !self.literal.stands_at(payload, at) {
+            return None;
+        }
+        let at = at + self.literal.len();
+        if self.leaf == Leaf::End {
+            return (at == payload.bytes.len()).then_some(at);
+        }
+        if self.cells == [NOWHERE; 2] {
+            return skip_leaf(self.leaf, payload, at);
+        }
+        let (cell, end) = read_leaf(self.leaf, payload, at)?;
+        if cell.tag == Tag::WideNumber {
+            *width = Width::Wide;
+        }
+        for &wanted in &self.cells {
+            if let Some(place) = row.get_mut(usize::from(wanted)) {
+                *place = cell;
+            }
+        }
+        Some(end)
+    }
+
+    /// Bytes of memory.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.literal.len()
+    }
+
+    /// Whether it reads what the other one reads, to the same cells. Ends are alike only if they are of one shape.
+    pub(super) fn is_like(&self, other: &Self) -> bool {
+        self.leaf == other.leaf
+            && self.cells == other.cells
+            && self.literal.is(&other.literal)
+            && (self.leaf != Leaf::End || self.next == other.next)
     }
 }
 
@@ -153,6 +155,7 @@ fn read_leaf(leaf: Leaf, payload: &Window<'_>, at: usize) -> Option<(Cell, usize
             let tag = if value { Tag::True } else { Tag::False };
             Some((Cell { tag, ..Cell::default() }, end))
         }
+        Leaf::End => None,
     }
 }
 
@@ -163,6 +166,7 @@ fn skip_leaf(leaf: Leaf, payload: &Window<'_>, at: usize) -> Option<usize> {
         Leaf::Number => skip_number(payload, at),
         Leaf::Text => text_end(payload, at),
         Leaf::Bool => take_bool(payload, at).map(|(_, end)| end),
+        Leaf::End => None,
     }
 }
 

@@ -6,14 +6,14 @@ use arrow::array::{
     BooleanArray, BooleanBufferBuilder, BooleanBuilder, Decimal128Array, NullBufferBuilder, StringArray, StringBuilder,
     UInt8Array,
 };
-use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::datatypes::DataType;
 
 use super::Row;
 use super::cell::{Cell, Tag, cell_value};
 use super::groups::SlotKind;
 use crate::ast::Dialect;
-use crate::column::{Column, ColumnData, NUMBER_PRECISION};
+use crate::column::{Column, ColumnData, NUMBER_PRECISION, TextBuilder};
 
 /// The cells of one path for chosen rows.
 pub(crate) struct Cells<'a> {
@@ -117,23 +117,18 @@ impl<'a> Cells<'a> {
 
     /// The cells as texts, those of another kind null.
     pub(crate) fn texts(&self, payloads: &dyn Payloads) -> StringArray {
-        let mut bytes = Vec::with_capacity(self.len() * 8);
-        let mut ends = Vec::with_capacity(self.len() + 1);
-        ends.push(0);
-        let mut missing = NullBufferBuilder::new(self.len());
+        let mut texts = TextBuilder::with_capacity(self.len(), self.len() * 8);
         for (row, cell) in self.iter() {
             match cell.tag {
-                Tag::String => bytes.extend_from_slice(cell.bytes(payloads.payload(row))),
-                Tag::EscapedString => bytes.extend_from_slice(cell.text(payloads.payload(row)).as_bytes()),
-                _ => {}
+                Tag::String => {
+                    texts.push_part(payloads.payload(row), cell.value as usize, cell.length as usize);
+                }
+                Tag::EscapedString => texts.push(&cell.text(payloads.payload(row))),
+                _ => texts.push_null(),
             }
-            missing.append(matches!(cell.tag, Tag::String | Tag::EscapedString));
-            // A batch has fewer bytes than this by far.
-            ends.push(i32::try_from(bytes.len()).unwrap_or(i32::MAX));
         }
-        // That it is UTF-8 is looked at once for all, not text by text.
-        let all = StringArray::try_new(OffsetBuffer::new(ends.into()), bytes.into(), missing.finish());
-        all.unwrap_or_else(|_| StringArray::new_null(self.len()))
+        // A batch has fewer bytes than a column can hold, by far.
+        texts.finish().unwrap_or_else(|_| StringArray::new_null(self.len()))
     }
 
     /// The cells as the JSON text of arrays and objects, those of another kind null.
@@ -277,6 +272,11 @@ impl RawNumbers {
     /// Whether a JSON null is among them.
     pub(crate) fn has_json_null(&self) -> bool {
         !self.json_nulls.is_empty()
+    }
+
+    /// The scale that all numbers have.
+    pub(crate) fn own_scale(&self) -> Option<u8> {
+        (self.min_scale == self.max_scale).then_some(self.max_scale)
     }
 
     /// Every number, at the scale given (at least `max_scale`), is below two to this.

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanBuilder, StringBuilder};
+use arrow::array::{ArrayRef, BooleanBuilder};
 use arrow::datatypes::DataType;
 use datafusion_common::Result;
 use datafusion_expr::ColumnarValue;
 
 use super::text::{BooleanReader, TextReader};
-use super::{Kernel, NumberBuilder, NumberReader, append, number_type, wrong_type};
+use super::{Kernel, NumberBuilder, NumberReader, has_room, number_type, wrong_type};
+use crate::column::TextBuilder;
 
 /// Conditions and values by turns, then the value without a condition: the first value whose condition is true.
 #[derive(Debug)]
@@ -37,11 +38,12 @@ impl Kernel for Choose {
                 let Some(values) = values().map(TextReader::new).collect::<Option<Vec<_>>>() else {
                     return wrong_type(self);
                 };
-                let mut results = StringBuilder::with_capacity(rows, rows * 8);
+                let mut results = TextBuilder::with_capacity(rows, rows * 8);
                 for row in 0..rows {
-                    append(&mut results, values.get(first(row)).and_then(|v| v.get(row)))?;
+                    results.push_option(values.get(first(row)).and_then(|v| v.get(row)));
+                    has_room(&results)?;
                 }
-                Ok(Arc::new(results.finish()))
+                Ok(Arc::new(results.finish()?))
             }
             DataType::Boolean => {
                 let Some(values) = values().map(BooleanReader::new).collect::<Option<Vec<_>>>() else {

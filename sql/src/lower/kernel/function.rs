@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanBuilder, StringBuilder};
+use arrow::array::{ArrayRef, BooleanBuilder};
 use arrow::datatypes::DataType;
 use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::ColumnarValue;
 
 use super::text::{BooleanReader, TextReader};
-use super::{Kernel, NumberBuilder, NumberReader, append, number_type, wrong_type};
+use super::{Kernel, NumberBuilder, NumberReader, has_room, number_type, wrong_type};
+use crate::column::TextBuilder;
 use crate::lower::calls::{Args, Body, Call, MAX_ARGS, Param, Returns};
 use crate::value::{MAX_TEXT, Value};
 
@@ -37,36 +38,40 @@ impl Kernel for Function {
             return with_values(function, returns, &args, rows);
         }
         let params = self.0.params.iter().zip(args);
-        let Some(args) = params.map(|(param, arg)| ArgReader::new(*param, arg)).collect::<Option<Vec<_>>>() else {
+        let Some(readers) = params.map(|(param, arg)| ArgReader::new(*param, arg)).collect::<Option<Vec<_>>>() else {
             return wrong_type(self);
         };
+        let mut args = RowArgs::new(&readers);
         Ok(match self.0.body {
             Body::Part(function) => {
-                let mut results = StringBuilder::with_capacity(rows, rows * 8);
+                let mut results = TextBuilder::with_capacity(rows, rows * 8);
                 for row in 0..rows {
-                    append(&mut results, read(&args, row).and_then(|args| function(&args)))?;
+                    results.push_option(args.of(row).and_then(function));
+                    has_room(&results)?;
                 }
-                Arc::new(results.finish())
+                Arc::new(results.finish()?)
             }
             Body::Text(function) => {
-                let mut results = StringBuilder::with_capacity(rows, rows * 8);
-                let mut text = String::new();
+                let mut results = TextBuilder::with_capacity(rows, rows * 8);
                 for row in 0..rows {
-                    text.clear();
-                    let done = read(&args, row).and_then(|args| function(&args, &mut text));
-                    append(&mut results, done.filter(|()| text.len() <= MAX_TEXT).map(|()| text.as_str()))?;
+                    results.write(|out| {
+                        let start = out.len();
+                        function(args.of(row)?, out)?;
+                        (out.len() - start <= MAX_TEXT).then_some(())
+                    });
+                    has_room(&results)?;
                 }
-                Arc::new(results.finish())
+                Arc::new(results.finish()?)
             }
             Body::Boolean(function) => {
                 let mut results = BooleanBuilder::with_capacity(rows);
-                (0..rows).for_each(|row| results.append_option(read(&args, row).and_then(|args| function(&args))));
+                (0..rows).for_each(|row| results.append_option(args.of(row).and_then(function)));
                 Arc::new(results.finish())
             }
             Body::Whole(function) => {
                 let mut results = NumberBuilder::with_capacity(rows);
                 for row in 0..rows {
-                    match read(&args, row).and_then(|args| function(&args)) {
+                    match args.of(row).and_then(function) {
                         Some(whole) => results.push(&Value::Int(whole)),
                         None => results.push_null(),
                     }
@@ -101,19 +106,48 @@ impl<'a> ArgReader<'a> {
     }
 }
 
-/// The arguments of a row, if all are there.
-#[inline]
-fn read<'a>(args: &[ArgReader<'a>], row: usize) -> Option<Args<'a>> {
-    let mut all = Args { texts: [""; MAX_ARGS], positions: [i64::MAX; MAX_ARGS] };
-    let places = all.texts.iter_mut().zip(&mut all.positions);
-    for (arg, (text, position)) in args.iter().zip(places) {
-        match arg {
-            ArgReader::Text(texts) => *text = texts.get(row)?,
-            ArgReader::Position(numbers) => *position = numbers.get(row).to_position()?,
-            ArgReader::At(at) => *position = *at,
+/// The arguments row by row. What is the same in all rows is read once.
+struct RowArgs<'a, 'r> {
+    args: Args<'a>,
+    /// Those that differ, and their places.
+    each: Vec<(usize, &'r ArgReader<'a>)>,
+    /// One is missing in all rows.
+    never: bool,
+}
+
+impl<'a, 'r> RowArgs<'a, 'r> {
+    fn new(readers: &'r [ArgReader<'a>]) -> Self {
+        let mut args = Args { texts: [""; MAX_ARGS], positions: [i64::MAX; MAX_ARGS] };
+        let (mut each, mut never) = (Vec::new(), false);
+        let places = args.texts.iter_mut().zip(&mut args.positions);
+        for ((place, reader), (text, position)) in readers.iter().enumerate().zip(places) {
+            match reader {
+                ArgReader::Text(TextReader::All(Some(all))) => *text = all,
+                ArgReader::At(at) => *position = *at,
+                ArgReader::Text(TextReader::All(None)) => never = true,
+                reader => each.push((place, reader)),
+            }
         }
+        Self { args, each, never }
     }
-    Some(all)
+
+    /// Those of a row, if all are there.
+    #[inline(always)]
+    fn of(&mut self, row: usize) -> Option<&Args<'a>> {
+        if self.never {
+            return None;
+        }
+        for (place, reader) in &self.each {
+            match reader {
+                ArgReader::Text(texts) => *self.args.texts.get_mut(*place)? = texts.get(row)?,
+                ArgReader::Position(numbers) => {
+                    *self.args.positions.get_mut(*place)? = numbers.get(row).to_position()?;
+                }
+                ArgReader::At(_) => {}
+            }
+        }
+        Some(&self.args)
+    }
 }
 
 /// An argument as values.
@@ -158,14 +192,15 @@ fn with_values(
     };
     Ok(match returns {
         Returns::Text => {
-            let mut results = StringBuilder::with_capacity(rows, rows * 8);
+            let mut results = TextBuilder::with_capacity(rows, rows * 8);
             for row in 0..rows {
                 match call(row) {
-                    Value::String(text) => append(&mut results, Some(&text))?,
-                    _ => results.append_null(),
+                    Value::String(text) => results.push(&text),
+                    _ => results.push_null(),
                 }
+                has_room(&results)?;
             }
-            Arc::new(results.finish())
+            Arc::new(results.finish()?)
         }
         Returns::Number => {
             let mut results = NumberBuilder::with_capacity(rows);

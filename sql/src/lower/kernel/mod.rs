@@ -7,6 +7,7 @@
 //! is evaluated row by row.
 
 mod choose;
+mod exact;
 mod function;
 mod number;
 mod number_array;
@@ -16,7 +17,7 @@ use std::fmt::{self, Debug};
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, StringBuilder};
+use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Schema};
 use arrow::record_batch::RecordBatch;
 use datafusion_common::{Result, ScalarValue};
@@ -24,17 +25,25 @@ use datafusion_expr::ColumnarValue;
 use datafusion_physical_expr::PhysicalExpr;
 
 pub(super) use choose::{Choose, Distinct, Equal};
+pub(super) use exact::{Exact, ExactOp, ExactOrder};
 pub(super) use function::Function;
 pub(super) use number::{
     Calculate, Cast, Negate, NumberToBoolean, NumberToText, Order, OwnScales, Scales, TextToNumber,
 };
 pub(super) use number_array::{NumberBuilder, NumberReader, number_scalar, number_type};
-pub(super) use text::{BooleanToText, Join, Like, TextToBoolean};
+pub(super) use text::{BooleanToText, Join, TextTest};
+
+use crate::column::TextBuilder;
 
 /// One operation over arrays.
 pub(super) trait Kernel: Debug + Send + Sync {
     /// Its name with whatever distinguishes it.
     fn name(&self) -> String;
+
+    /// How it is written between its arguments, if it is.
+    fn sign(&self) -> Option<&'static str> {
+        None
+    }
 
     /// The type of its results.
     fn returns(&self) -> DataType;
@@ -73,6 +82,13 @@ impl Hash for Map {
 
 impl fmt::Display for Map {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(sign), [left, right]) = (self.kernel.sign(), self.args.as_slice()) {
+            let side = |side: &Arc<dyn PhysicalExpr>| match side.to_string() {
+                text if text.contains(' ') => format!("({text})"),
+                text => text,
+            };
+            return write!(f, "{} {sign} {}", side(left), side(right));
+        }
         write!(f, "{}(", self.kernel.name())?;
         for (number, arg) in self.args.iter().enumerate() {
             if number > 0 {
@@ -115,22 +131,12 @@ impl PhysicalExpr for Map {
     }
 }
 
-/// Bytes of a column of texts. Its offsets end at 2 GiB, and arrow panics there.
-const MAX_COLUMN: usize = 1 << 30;
-
-/// Whether so many bytes fit into a column that is being made. Where they do not, the batch has to be evaluated row by
-/// row.
-fn has_room(column: &StringBuilder, bytes: usize) -> Result<()> {
-    if column.values_slice().len() + bytes > MAX_COLUMN {
-        return datafusion_common::exec_err!("a column of texts is longer than {MAX_COLUMN} bytes");
+/// Whether a column of texts that is being made does not get too long. Where it does, the batch has to be evaluated row
+/// by row.
+fn has_room(column: &TextBuilder) -> Result<()> {
+    if column.is_full() {
+        return datafusion_common::exec_err!("a column of texts is longer than {} bytes", column.len());
     }
-    Ok(())
-}
-
-/// Appends a text to a column that is being made.
-fn append(column: &mut StringBuilder, text: Option<&str>) -> Result<()> {
-    has_room(column, text.map_or(0, str::len))?;
-    column.append_option(text);
     Ok(())
 }
 

@@ -1,14 +1,14 @@
 //! Texts: joined, compared with a pattern, and what they say about truth.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBuilder, StringArray, StringBuilder, cast::AsArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, BooleanBuilder, StringArray, cast::AsArray};
 use arrow::datatypes::DataType;
 use datafusion_common::{Result, ScalarValue};
 use datafusion_expr::ColumnarValue;
 
 use super::{Kernel, has_room, wrong_type};
+use crate::column::{TextBuilder, append};
 use crate::eval::Pattern;
 use crate::value::{MAX_TEXT, truth_text};
 
@@ -28,7 +28,7 @@ impl<'a> TextReader<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, row: usize) -> Option<&'a str> {
         match self {
             Self::Each(texts) => (row < texts.len() && texts.is_valid(row)).then(|| texts.value(row)),
@@ -53,7 +53,7 @@ impl<'a> BooleanReader<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn get(&self, row: usize) -> Option<bool> {
         match self {
             Self::Each(values) => (row < values.len() && values.is_valid(row)).then(|| values.value(row)),
@@ -79,31 +79,40 @@ impl Kernel for Join {
         let Some(parts) = args.iter().map(TextReader::new).collect::<Option<Vec<_>>>() else {
             return wrong_type(self);
         };
-        let mut results = StringBuilder::with_capacity(rows, rows * 16);
+        let mut results = TextBuilder::with_capacity(rows, rows * 16);
         for row in 0..rows {
-            let length = parts.iter().try_fold(0, |length, part| Some(length + part.get(row)?.len()));
-            let Some(length) = length.filter(|length| *length <= MAX_TEXT) else {
-                results.append_null();
-                continue;
-            };
-            has_room(&results, length)?;
-            for part in parts.iter().filter_map(|part| part.get(row)) {
-                // Writing to a builder cannot fail; what is written belongs to the next value.
-                let _ = results.write_str(part);
-            }
-            results.append_value("");
+            results.write(|out| {
+                let start = out.len();
+                for part in &parts {
+                    append(out, part.get(row)?.as_bytes());
+                    // No more of it than a text may have is ever put together.
+                    if out.len() - start > MAX_TEXT {
+                        return None;
+                    }
+                }
+                Some(())
+            });
+            has_room(&results)?;
         }
-        Ok(Arc::new(results.finish()))
+        Ok(Arc::new(results.finish()?))
     }
 }
 
-/// LIKE with a pattern known in advance.
+/// What is true of a text.
 #[derive(Debug)]
-pub(in crate::lower) struct Like(pub(in crate::lower) Arc<Pattern>);
+pub(in crate::lower) enum TextTest {
+    /// LIKE with a pattern known in advance.
+    Like(Arc<Pattern>),
+    /// That it spells `true` or `false` in any case, and which.
+    Truth,
+}
 
-impl Kernel for Like {
+impl Kernel for TextTest {
     fn name(&self) -> String {
-        format!("like_{:?}", self.0)
+        match self {
+            Self::Like(pattern) => format!("like_{pattern:?}"),
+            Self::Truth => "text_to_boolean".to_owned(),
+        }
     }
 
     fn returns(&self) -> DataType {
@@ -113,30 +122,12 @@ impl Kernel for Like {
     fn run(&self, args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
         let [arg] = args else { return wrong_type(self) };
         let Some(texts) = TextReader::new(arg) else { return wrong_type(self) };
+        let holds = |text| match self {
+            Self::Like(pattern) => Some(pattern.matches(text)),
+            Self::Truth => truth_text(text),
+        };
         let mut results = BooleanBuilder::with_capacity(rows);
-        (0..rows).for_each(|row| results.append_option(texts.get(row).map(|text| self.0.matches(text))));
-        Ok(Arc::new(results.finish()))
-    }
-}
-
-/// `true` and `false` in any case.
-#[derive(Debug)]
-pub(in crate::lower) struct TextToBoolean;
-
-impl Kernel for TextToBoolean {
-    fn name(&self) -> String {
-        "text_to_boolean".to_owned()
-    }
-
-    fn returns(&self) -> DataType {
-        DataType::Boolean
-    }
-
-    fn run(&self, args: &[ColumnarValue], rows: usize) -> Result<ArrayRef> {
-        let [arg] = args else { return wrong_type(self) };
-        let Some(texts) = TextReader::new(arg) else { return wrong_type(self) };
-        let mut results = BooleanBuilder::with_capacity(rows);
-        (0..rows).for_each(|row| results.append_option(texts.get(row).and_then(truth_text)));
+        (0..rows).for_each(|row| results.append_option(texts.get(row).and_then(holds)));
         Ok(Arc::new(results.finish()))
     }
 }
