@@ -100,7 +100,13 @@ def troubles(busy, trap):
         Trouble("away", prompt, f"max_backoff = {interval(1)}", seconds=OUTAGE_S, away=True),
         Trouble("redirecting", redirecting(trap), "max_attempts = 3", "status 30", attempts=1),
         Trouble("flooding", flooding, "concurrency = 4", felt=False),
-        Trouble("endless_head", endless_head, "concurrency = 1, batch_rows = 20, max_attempts = 1", "the request failed", attempts=1),
+        Trouble(
+            "endless_head",
+            endless_head,
+            f"concurrency = 1, batch_rows = 20, max_attempts = 1, max_backoff = {interval(1)}",
+            "the request failed",
+            attempts=1,
+        ),
         Trouble("dripping", dripping, f"timeout = {interval(1)}, concurrency = 100"),
         Trouble("dripping_head", dripping_head, f"timeout = {interval(1)}, concurrency = 100, {HASTY}", "timeout"),
     ]
